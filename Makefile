@@ -1,0 +1,44 @@
+# make run    set up and receive in the foreground
+# make test   set up and run every check
+# make bench  measure against the other receivers on this machine
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+
+.PHONY: run test lint interop-peers bench clean
+
+run: $(VENV)/installed
+	$(BIN)/dcmstore init .
+	exec $(BIN)/dcmstore run
+
+test: $(VENV)/installed-test interop-peers lint
+	$(BIN)/python -m pytest -n auto
+
+lint: $(VENV)/installed-test
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+# The programs that the tests send with. Without root, what is missing is skipped, and the summary says so.
+interop-peers:
+	@tools/install-peers
+
+bench: $(VENV)/installed-test interop-peers
+	$(BIN)/python -m bench
+
+clean:
+	rm -rf $(VENV) build dist src/*.egg-info
+
+$(VENV)/bin/python:
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "dcmstore needs Python 3.11 or newer")'
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/installed: $(VENV)/bin/python pyproject.toml
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable .
+	@touch $@
+
+$(VENV)/installed-test: $(VENV)/installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[test]'
+	@touch $@

@@ -1,0 +1,297 @@
+"""The command `dcmstore`: words -> settings, store and server -> exit code.
+
+0: done. 1: it ran and the answer is no. 2: usage or configuration is wrong, in one line that names what.
+"""
+
+import argparse
+import os
+import shutil
+import signal
+import sys
+import tempfile
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from dcmstore import __version__, config, logs, scu, sockets
+from dcmstore.config import Configuration, Settings
+from dcmstore.errors import CannotUnderstand, ConfigurationError
+from dcmstore.server import Server
+from dcmstore.storage.examine import examine
+from dcmstore.storage.filing import FilingPolicy, Root
+from dcmstore.storage.store import Duplicates, Store
+
+LOW_SPACE = 1024**3  # bytes free below which `check` warns
+LOG_NAME = "DcmStore.log"
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one command; return its exit code."""
+    options = _parser().parse_args(arguments)
+    try:
+        code: int = options.command(options)
+    except ConfigurationError as error:
+        print(f"dcmstore: {error}", file=sys.stderr)
+        return 2
+    except BrokenPipeError:
+        return 1
+    return code
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="dcmstore", description="A DICOM Storage SCP that files what it receives.")
+    parser.add_argument("--version", action="version", version=f"dcmstore {__version__}")
+    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+
+    def add(name: str, command: Callable[[argparse.Namespace], int], about: str) -> argparse.ArgumentParser:
+        added = commands.add_parser(name, help=about, description=about)
+        added.set_defaults(command=command)
+        return added
+
+    def add_config(added: argparse.ArgumentParser) -> None:
+        about = f"the settings (default: {config.FILE_NAME} in this folder)"
+        added.add_argument("--config", type=Path, metavar="PATH", default=Path(config.FILE_NAME), help=about)
+
+    made = add("init", _init, "Make a folder with a commented DcmStore.ini and the two root folders.")
+    made.add_argument("folder", type=Path, metavar="DIR")
+    add_config(add("run", _run, "Receive in the foreground until Ctrl-C."))
+    add_config(add("check", _check, "Show every setting and test what `run` will need."))
+    where = add("where", _where, "Print where DICOM files would be filed, without touching anything.")
+    where.add_argument("files", nargs="+", metavar="FILE")
+    add_config(where)
+    echo = add("echo", _echo, "Send a C-ECHO and say whether it was answered.")
+    echo.add_argument("host", metavar="HOST")
+    echo.add_argument("port", type=int, metavar="PORT")
+    echo.add_argument("--called", metavar="AE", default="ANY-SCP", help="AE title to call (default: ANY-SCP)")
+    echo.add_argument("--calling", metavar="AE", default="DCMSTORE", help="AE title to call as (default: DCMSTORE)")
+    echo.add_argument("--timeout", type=float, metavar="SECONDS", default=10.0, help="(default: 10)")
+    return parser
+
+
+# --- init ----------------------------------------------------------------------------------------
+
+
+def _init(options: argparse.Namespace) -> int:
+    """Make what is missing; what is there stays as it is."""
+    ini: Path = options.folder / config.FILE_NAME
+    try:
+        options.folder.mkdir(parents=True, exist_ok=True)
+        if ini.exists():
+            print(f"kept    {ini}")
+        else:
+            ini.write_text(config.sample(), encoding="utf-8")
+            print(f"made    {ini}")
+        settings = config.read(ini).settings
+        for folder in (settings.img_dir, settings.rdsr_dir):
+            print(f"{'kept' if folder.is_dir() else 'made'}    {folder}")
+            folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigurationError(f"{error.filename}: can't be made: {error.strerror}") from None
+    return 0
+
+
+# --- run -----------------------------------------------------------------------------------------
+
+
+def _run(options: argparse.Namespace) -> int:
+    configuration = _read(options.config)
+    settings = configuration.settings
+    for root, folder in _roots(settings).items():
+        if problem := _folder_problem(folder):
+            raise ConfigurationError(_root_message(configuration, root, folder, problem))
+    log = _open_log(settings, options.config)
+    try:
+        return _receive(configuration, log)
+    finally:
+        log.close()
+
+
+def _receive(configuration: Configuration, log: logs.Log) -> int:
+    settings = configuration.settings
+    for warning in configuration.warnings:
+        log.warning("config.warning", text=warning)
+    store = _store(settings)
+    server = Server(settings, store, log)
+    try:
+        server.start()
+    except OSError as error:
+        log.error("receiver.failed", reason=f"port {settings.port}: {_port_problem(error)}", what_to_do=_PORT_ADVICE)
+        return 1
+    try:
+        removed = store.open()
+    except OSError as error:
+        server.stop(0)
+        log.error("receiver.failed", reason=f"{error.filename}: {error.strerror}")
+        return 1
+    if removed:
+        log.warning("store.cleared", unfinished_objects=removed, of="a run that did not end by itself")
+    log.info(
+        "receiver.listening",
+        ae=settings.local_ae,
+        port=server.address[1],
+        images=settings.img_dir,
+        rdsr=settings.rdsr_dir,
+    )
+    _wait_for_stop()
+    log.info("receiver.stopping", associations=server.associations, timeout=settings.stop_timeout)
+    server.stop(settings.stop_timeout)
+    store.close()
+    log.info("receiver.stopped")
+    return 0
+
+
+def _wait_for_stop() -> None:
+    """Return at Ctrl-C or SIGTERM; the next Ctrl-C after that ends the program at once."""
+    stop = threading.Event()
+
+    def on_signal(number: int, frame: object) -> None:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        stop.set()
+
+    signal.signal(signal.SIGINT, on_signal)
+    signal.signal(signal.SIGTERM, on_signal)
+    while not stop.wait(1.0):  # Windows hears Ctrl-C only between waits
+        pass
+
+
+def _open_log(settings: Settings, ini: Path) -> logs.Log:
+    handlers = logs.stderr_handler()
+    if settings.logfile:
+        path = ini.absolute().parent / LOG_NAME
+        try:
+            handlers.append(logs.file_handler(path, settings.logfile_size, settings.logfile_keep))
+        except OSError as error:
+            raise ConfigurationError(f"logfile= 1: {path} can't be written: {error.strerror}") from None
+    return logs.Log(handlers, settings.log_level)
+
+
+# --- check ---------------------------------------------------------------------------------------
+
+
+def _check(options: argparse.Namespace) -> int:
+    configuration = _read(options.config)
+    settings = configuration.settings
+    for field_name, key in config.keys_in_order():
+        value = config.shown(getattr(settings, field_name))
+        print(f"{key.name + '=':20} {value:40} ({configuration.source(field_name)})")
+    print()
+    problems = False
+    for is_fine, text in _findings(configuration):
+        problems |= not is_fine
+        print(f"{'ok  ' if is_fine else 'FAIL'}  {text}")
+    return int(problems)
+
+
+def _findings(configuration: Configuration) -> Iterator[tuple[bool, str]]:
+    """What `run` will need, each with whether it is there."""
+    settings = configuration.settings
+    for warning in configuration.warnings:
+        yield True, f"note: {warning}"
+    for root, folder in _roots(settings).items():
+        problem = _folder_problem(folder)
+        if problem:
+            yield False, _root_message(configuration, root, folder, problem)
+            continue
+        free = shutil.disk_usage(folder).free
+        yield free >= LOW_SPACE, f"{root.value} {folder} can be written, {free / 1024**3:.1f} GiB free"
+    try:
+        sockets.listen(settings.bind, settings.port).close()
+        yield True, f"port {settings.port} is free"
+    except OSError as error:
+        yield False, f"port {settings.port}: {_port_problem(error)}; {_PORT_ADVICE}"
+
+
+# --- where and echo ------------------------------------------------------------------------------
+
+
+def _where(options: argparse.Namespace) -> int:
+    settings = _read(options.config).settings
+    roots, policy, code = _roots(settings), _policy(settings), 0
+    for name in options.files:
+        try:
+            destination = examine(name).destination(policy)
+        except (CannotUnderstand, OSError) as error:
+            reason = error.strerror if isinstance(error, OSError) else error
+            print(f"dcmstore: {name}: {reason}", file=sys.stderr)
+            code = 1
+            continue
+        print(f"{name} -> {roots[destination.root].joinpath(*destination.folders, destination.file_name)}")
+    return code
+
+
+def _echo(options: argparse.Namespace) -> int:
+    if not 1 <= options.port <= 65535:
+        raise ConfigurationError(f"PORT {options.port}: allowed is 1 to 65535")
+    try:
+        seconds = scu.echo(
+            options.host,
+            options.port,
+            called_ae_title=options.called,
+            calling_ae_title=options.calling,
+            timeout=options.timeout,
+        )
+    except scu.EchoFailed as error:
+        print(f"dcmstore: {error}", file=sys.stderr)
+        return 1
+    print(f"{options.called} at {options.host} port {options.port} answered in {seconds * 1000:.1f} ms")
+    return 0
+
+
+# --- settings -> what the layers below take ------------------------------------------------------
+
+
+def _read(path: Path) -> Configuration:
+    configuration = config.read(path)
+    for warning in configuration.warnings:
+        print(f"dcmstore: {warning}", file=sys.stderr)
+    return configuration
+
+
+def _roots(settings: Settings) -> dict[Root, Path]:
+    return {Root.IMAGES: settings.img_dir, Root.DOSE_REPORTS: settings.rdsr_dir}
+
+
+def _policy(settings: Settings) -> FilingPolicy:
+    return FilingPolicy(
+        folder_tree=settings.folder_tree,
+        order_by_patient_id=settings.order_by_patient_id,
+        order_by_study=settings.order_by_study,
+        order_by_series=settings.order_by_series,
+        rdsr_tree=settings.rdsr_tree,
+    )
+
+
+def _store(settings: Settings) -> Store:
+    return Store(
+        {root: os.fspath(folder) for root, folder in _roots(settings).items()},
+        _policy(settings),
+        durable=settings.durable,
+        duplicates=Duplicates(settings.duplicates),
+    )
+
+
+# --- what can be wrong with the machine ----------------------------------------------------------
+
+_PORT_ADVICE = "end the other program or set another `port`"
+
+
+def _folder_problem(folder: Path) -> str:
+    """Why a root folder can't be used, or nothing."""
+    if not folder.exists():
+        return "does not exist; make it, or let `dcmstore init` make it"
+    if not folder.is_dir():
+        return "is not a folder"
+    try:
+        with tempfile.TemporaryFile(dir=folder):
+            return ""
+    except OSError as error:
+        return f"can't be written: {error.strerror}"
+
+
+def _root_message(configuration: Configuration, root: Root, folder: Path, problem: str) -> str:
+    field_name = {Root.IMAGES: "img_dir", Root.DOSE_REPORTS: "rdsr_dir"}[root]
+    return f"{configuration.path}, {configuration.source(field_name)}: {root.value}= {folder} {problem}"
+
+
+def _port_problem(error: OSError) -> str:
+    return "no permission to listen on it" if isinstance(error, PermissionError) else str(error.strerror)

@@ -1,0 +1,1 @@
+"""message -> response: what this AE does for a peer, one class a service."""

@@ -1,0 +1,125 @@
+"""The few things done to files, each whole or not at all, the same on Linux and Windows."""
+
+import errno
+import os
+import time
+from collections.abc import Sequence
+from typing import TypeAlias
+
+from dcmstore.errors import OutOfResources
+
+Buffer: TypeAlias = bytes | memoryview
+
+IS_WINDOWS = os.name == "nt"
+FILE_MODE = 0o640
+FOLDER_MODE = 0o750
+
+_NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0) | getattr(os, "O_NOFOLLOW", 0)
+_HAS_WRITEV = hasattr(os, "writev")
+_COPY_STEP = 1024 * 1024  # bytes
+# A virus scanner holds a new file open for a moment; on Windows it then can't be renamed (winerror 5 and 32).
+_RENAME_TRIES = 20
+_RENAME_PAUSE = 0.05  # seconds
+
+# What a person can do about it, within the 64 characters of an Error Comment
+_ADVICE = {
+    errno.ENOSPC: "disk is full",
+    errno.EDQUOT: "disk quota is used up",
+    errno.EROFS: "disk is mounted read-only",
+    errno.EACCES: "no permission to write",
+    errno.EPERM: "no permission to write",
+    errno.ENOENT: "folder is missing",
+    errno.ENOTDIR: "a file stands where a folder is needed",
+    errno.EIO: "disk reports an input/output error",
+    errno.ENAMETOOLONG: "path is too long",
+    errno.EMFILE: "too many open files",
+    errno.ENFILE: "too many open files",
+    errno.EXDEV: "a folder in the tree is on another disk",
+}
+
+
+def out_of_resources(error: OSError, root: str) -> OutOfResources:
+    """The storage error for an OSError below a root folder, which is named by its key in the ini."""
+    return OutOfResources(f"{root}: {_ADVICE.get(error.errno or 0, error.strerror or str(error))}")
+
+
+def create(path: str) -> int:
+    """A new file for writing; its descriptor is the caller's to close. Raises FileExistsError."""
+    return os.open(path, _NEW, FILE_MODE)
+
+
+def write_all(descriptor: int, buffers: Sequence[Buffer]) -> None:  # hot: bench/run.py
+    """Write the buffers one behind the other, in one call where the system can."""
+    written = os.writev(descriptor, buffers) if _HAS_WRITEV else 0
+    if written == sum(map(len, buffers)):
+        return
+    for buffer in buffers:  # a full disk takes a part; the next call says so
+        left = memoryview(buffer)[written:]
+        written = max(written - len(buffer), 0)
+        while left:
+            left = left[os.write(descriptor, left) :]
+
+
+def sync_folder(path: str) -> None:
+    """Make names in a folder survive a power cut. Windows has no call for it and journals names by itself."""
+    if IS_WINDOWS:
+        return
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def sync_file(path: str) -> None:
+    """Make the content of a closed file survive a power cut."""
+    descriptor = os.open(path, os.O_RDWR | getattr(os, "O_BINARY", 0))
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def replace(source: str, target: str) -> None:
+    """Give a file its name at once, in place of what had it."""
+    for tries_left in reversed(range(_RENAME_TRIES)):
+        try:
+            os.replace(source, target)
+            return
+        except PermissionError:
+            if not IS_WINDOWS or not tries_left:
+                raise
+            time.sleep(_RENAME_PAUSE)
+
+
+def move_between_disks(source: str, target: str, *, durable: bool) -> None:
+    """Move a file to a new name that may be on another file system."""
+    try:
+        os.rename(source, target)
+        return
+    except OSError as error:
+        if error.errno != errno.EXDEV and getattr(error, "winerror", 0) != 17:  # 17: not the same device
+            raise
+    descriptor = create(target)
+    try:
+        with open(source, "rb") as original:
+            while piece := original.read(_COPY_STEP):
+                write_all(descriptor, [piece])
+        if durable:
+            os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+    os.unlink(source)
+
+
+def same_content(path: str, start: int, other_path: str, other_start: int) -> bool:
+    """True when two files hold the same bytes from the given positions to their ends."""
+    with open(path, "rb") as file, open(other_path, "rb") as other:
+        if os.fstat(file.fileno()).st_size - start != os.fstat(other.fileno()).st_size - other_start:
+            return False
+        file.seek(start)
+        other.seek(other_start)
+        while piece := file.read(_COPY_STEP):
+            if piece != other.read(len(piece)):
+                return False
+    return True

@@ -1,0 +1,101 @@
+"""The folder of temporary files in a root: objects under way, on the same disk as their destination.
+
+Each running process marks its files with a token whose lock file it holds locked. What lies there without a
+locked token was left by a process that is gone, and is removed.
+"""
+
+import contextlib
+import itertools
+import os
+import secrets
+import sys
+
+from dcmstore.storage import files
+from dcmstore.storage.filing import INCOMING
+
+if sys.platform == "win32":
+    import msvcrt
+
+    def _lock(descriptor: int) -> None:
+        msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
+else:
+    import fcntl
+
+    def _lock(descriptor: int) -> None:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+class IncomingFolder:
+    """`root/.incoming`; `open` before use, `close` at the end."""
+
+    def __init__(self, root: str) -> None:
+        self._folder = os.path.join(root, INCOMING)
+        self._token = secrets.token_hex(6)
+        self._lock_file = os.path.join(self._folder, self._token + ".lock")
+        self._numbers = itertools.count()  # next() is atomic
+        self._descriptor = -1
+
+    def open(self) -> int:
+        """Make the folder, lock our token, remove what dead processes left; return how many objects that were."""
+        self._make()
+        self._descriptor = files.create(self._lock_file)
+        _lock(self._descriptor)
+        return self._clear()
+
+    def close(self) -> None:
+        """Unlock, and leave nothing behind when nobody else is at work here."""
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1
+        with contextlib.suppress(OSError):  # gone already, or in use by others: both are as they should be
+            os.unlink(self._lock_file)
+            os.rmdir(self._folder)
+
+    def create(self) -> tuple[str, int]:
+        """A new temporary file: its path and its descriptor, both the caller's."""
+        path = self.new_path()
+        try:
+            return path, files.create(path)
+        except FileNotFoundError:  # somebody removed the folder under our feet
+            self._make()
+            return path, files.create(path)
+
+    def new_path(self) -> str:
+        """A path in this folder that nobody uses."""
+        return os.path.join(self._folder, f"{self._token}-{next(self._numbers):x}.part")
+
+    def _make(self) -> None:
+        with contextlib.suppress(FileExistsError):
+            os.mkdir(self._folder, files.FOLDER_MODE)
+
+    def _clear(self) -> int:
+        names = os.listdir(self._folder)
+        alive = {name[: -len(".lock")] for name in names if name.endswith(".lock") and not self._is_abandoned(name)}
+        removed = 0
+        for name in names:
+            if name.endswith(".part") and name.partition("-")[0] not in alive:
+                with contextlib.suppress(FileNotFoundError):
+                    os.unlink(os.path.join(self._folder, name))
+                    removed += 1
+        return removed
+
+    def _is_abandoned(self, lock_name: str) -> bool:
+        """True when nobody holds this lock; it is then removed. Where a lock can't be tried, its owner may live."""
+        if lock_name == os.path.basename(self._lock_file):
+            return False
+        path = os.path.join(self._folder, lock_name)
+        try:
+            descriptor = os.open(path, os.O_RDWR)
+        except FileNotFoundError:
+            return True
+        except OSError:
+            return False
+        try:
+            _lock(descriptor)
+        except OSError:
+            return False
+        finally:
+            os.close(descriptor)
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(path)
+        return True

@@ -1,0 +1,93 @@
+"""command -> File Meta Information: the head of a PS3.10 file, written and read (PS3.10 chapter 7)."""
+
+import struct
+from dataclasses import dataclass
+from typing import BinaryIO
+
+from dcmstore import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
+from dcmstore.errors import CannotUnderstand
+
+_PREAMBLE = bytes(128) + b"DICM"
+_SHORT = struct.Struct("<HH2sH")  # group, element, VR, length
+_LONG = struct.Struct("<HH2s2xI")
+_GROUP_LENGTH = struct.Struct("<HH2sHI")
+
+MAX_FILE_META = 64 * 1024  # bytes; a head with every optional element is under 2 kB
+
+
+@dataclass(frozen=True, slots=True)
+class FileMeta:
+    """What the File Meta Information says of the data set behind it (PS3.10 table 7.1-1)."""
+
+    media_storage_sop_class_uid: str
+    media_storage_sop_instance_uid: str
+    transfer_syntax_uid: str
+    source_ae_title: str = ""
+
+
+def encode(meta: FileMeta) -> bytes:
+    """Preamble, prefix and group 0002 in Explicit VR Little Endian, ready to be followed by the data set."""
+    elements = [
+        _LONG.pack(0x0002, 0x0001, b"OB", 2) + b"\x00\x01",  # File Meta Information Version
+        _element(0x0002, b"UI", meta.media_storage_sop_class_uid),
+        _element(0x0003, b"UI", meta.media_storage_sop_instance_uid),
+        _element(0x0010, b"UI", meta.transfer_syntax_uid),
+        _element(0x0012, b"UI", IMPLEMENTATION_CLASS_UID),
+        _element(0x0013, b"SH", IMPLEMENTATION_VERSION_NAME),
+    ]
+    if meta.source_ae_title:
+        elements.append(_element(0x0016, b"AE", meta.source_ae_title))
+    group = b"".join(elements)
+    return _PREAMBLE + _GROUP_LENGTH.pack(0x0002, 0x0000, b"UL", 4, len(group)) + group
+
+
+def _element(number: int, vr: bytes, text: str) -> bytes:
+    """One short element, padded to even length: UI with NUL, text with a space (PS3.5 6.2)."""
+    value = text.encode("ascii", "replace")
+    value += (b"\0" if vr == b"UI" else b" ") * (len(value) % 2)
+    return _SHORT.pack(0x0002, number, vr, len(value)) + value
+
+
+def read(file: BinaryIO) -> FileMeta:
+    """Read the head of an open PS3.10 file; the file then stands at the first byte of its data set.
+
+    Raises CannotUnderstand when the file does not begin with a preamble and a complete group 0002.
+    """
+    if file.read(len(_PREAMBLE))[128:] != b"DICM":
+        raise CannotUnderstand("no DICM prefix behind 128 bytes of preamble")
+    values: dict[int, str] = {}
+    start = file.tell()
+    while (element := _read_element(file)) is not None:
+        number, value = element
+        values[number] = value.decode("latin-1").strip(" \0")
+        if file.tell() - start > MAX_FILE_META:
+            raise CannotUnderstand(f"File Meta Information is longer than {MAX_FILE_META} bytes")
+    return FileMeta(values.get(0x0002, ""), values.get(0x0003, ""), values.get(0x0010, ""), values.get(0x0016, ""))
+
+
+def _read_element(file: BinaryIO) -> tuple[int, bytes] | None:
+    """The next element of group 0002, or None where another group begins or the file ends.
+
+    The group is ended by its tags and not by its length: writers get that length wrong.
+    """
+    start = file.tell()
+    header = file.read(_SHORT.size)
+    if len(header) < _SHORT.size:
+        file.seek(start)
+        return None
+    group, number, vr, length = _SHORT.unpack(header)
+    if group != 0x0002:
+        file.seek(start)
+        return None
+    if vr in (b"OB", b"UN", b"UT", b"OW", b"SQ"):
+        file.seek(start)
+        header = file.read(_LONG.size)
+        if len(header) < _LONG.size:
+            raise CannotUnderstand("File Meta Information ends in the middle of an element")
+        length = _LONG.unpack(header)[3]
+    if length > MAX_FILE_META:
+        raise CannotUnderstand(f"element (0002,{number:04X}) is longer than {MAX_FILE_META} bytes")
+    value = file.read(length)
+    if len(value) < length:
+        raise CannotUnderstand("File Meta Information ends in the middle of an element")
+    return number, value

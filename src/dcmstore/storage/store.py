@@ -1,0 +1,307 @@
+"""fragments -> stored: an instance becomes visible whole or not at all.
+
+The order is the promise: temporary file, append, sync, rename, sync of the folder, and only then the return
+that lets success be answered. What already has its final name is never written to.
+"""
+
+import contextlib
+import os
+import threading
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from enum import Enum
+
+from dcmstore.errors import CannotUnderstand, DataSetMismatch, DuplicateRefused, StorageError
+from dcmstore.storage import files, filing, header, part10
+from dcmstore.storage.filing import Destination, FilingPolicy, Root
+from dcmstore.storage.header import HeaderReader
+from dcmstore.storage.incoming import IncomingFolder
+from dcmstore.storage.part10 import FileMeta
+
+MAX_KNOWN_FOLDERS = 10_000  # paths remembered as existing, about 2 MB
+
+
+class Duplicates(Enum):
+    """What to do with a different data set under a SOP Instance UID that is already kept."""
+
+    BOTH = "both"
+    REPLACE = "replace"
+    KEEP = "keep"
+
+
+class Outcome(Enum):
+    """How an instance came to be kept."""
+
+    STORED = "stored"
+    IDENTICAL = "identical"  # it was there already, byte for byte
+    NUMBERED = "numbered"  # another one has the UID; this one got a number
+    REPLACED = "replaced"
+
+
+@dataclass(frozen=True, slots=True)
+class Instance:
+    """What the command and the presentation context say of an instance before its data set comes."""
+
+    sop_class_uid: str
+    sop_instance_uid: str
+    transfer_syntax: str
+    calling_ae_title: str
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """An instance that is safe: where it is below its root, and how many bytes its data set has."""
+
+    root: Root
+    folders: tuple[str, ...]
+    file_name: str
+    size: int
+    outcome: Outcome
+
+
+class Quarantined(CannotUnderstand):
+    """The data set can't be read far enough to file it; its bytes are kept at `stored`."""
+
+    def __init__(self, comment: str, stored: Stored) -> None:
+        super().__init__(comment)
+        self.stored = stored
+
+
+class Store:
+    """Two root folders and the rules for them. One for all associations; `open` before use, `close` at the end."""
+
+    def __init__(
+        self,
+        roots: Mapping[Root, str],
+        policy: FilingPolicy,
+        *,
+        durable: bool = True,
+        duplicates: Duplicates = Duplicates.BOTH,
+    ) -> None:
+        self.roots = dict(roots)
+        self.policy = policy
+        self.durable = durable
+        self.duplicates = duplicates
+        self.incoming = {root: IncomingFolder(path) for root, path in self.roots.items()}
+        self._known_folders: set[str] = set()
+        self._claimed: set[str] = set()
+        self._claims = threading.Condition()
+
+    def open(self) -> int:
+        """Get ready; return how many unfinished objects of a crashed run were removed. Raises OSError."""
+        return sum(folder.open() for folder in self.incoming.values())
+
+    def close(self) -> None:
+        for folder in self.incoming.values():
+            folder.close()
+
+    def begin(self, instance: Instance) -> "IncomingInstance":
+        """Expect an instance's data set; nothing is written before its first byte."""
+        return IncomingInstance(self, instance)
+
+    def folder(self, root: Root, folders: tuple[str, ...]) -> str:
+        """The path of folders below a root, made where they are missing. The root itself is never made here."""
+        path = os.path.join(self.roots[root], *folders)
+        if path not in self._known_folders:
+            self._make_folders(root, folders)
+            if len(self._known_folders) >= MAX_KNOWN_FOLDERS:
+                self._known_folders.clear()
+            self._known_folders.add(path)
+        return path
+
+    def forget_folder(self, path: str) -> None:
+        """Somebody removed it: look again next time."""
+        self._known_folders.discard(path)
+
+    def _make_folders(self, root: Root, folders: tuple[str, ...]) -> None:
+        path = self.roots[root]
+        for name in folders:
+            parent, path = path, os.path.join(path, name)
+            try:
+                os.mkdir(path, files.FOLDER_MODE)
+            except FileExistsError:
+                if not os.path.isdir(path):
+                    raise NotADirectoryError(20, "a file stands where a folder is needed", path) from None
+            else:
+                if self.durable:
+                    files.sync_folder(parent)
+
+    @contextlib.contextmanager
+    def claim(self, path: str) -> Iterator[None]:
+        """Keep a name to one association while it decides what to do with it."""
+        with self._claims:
+            while path in self._claimed:
+                self._claims.wait()
+            self._claimed.add(path)
+        try:
+            yield
+        finally:
+            with self._claims:
+                self._claimed.remove(path)
+                self._claims.notify_all()
+
+
+class IncomingInstance:
+    """One instance on its way: `receive` its data set, then `finish` or `discard`.
+
+    `receive` never raises a storage error: the sender is entitled to send the rest before it is told.
+    """
+
+    def __init__(self, store: Store, instance: Instance) -> None:
+        self._store = store
+        self._instance = instance
+        sop_class_uid = instance.sop_class_uid
+        self._root = filing.root_of(sop_class_uid, {})  # a title may change it
+        self._header = HeaderReader(instance.transfer_syntax, with_title=filing.needs_title(sop_class_uid))
+        self._unreadable: CannotUnderstand | None = None
+        self._failure: StorageError | None = None
+        self._path = ""
+        self._descriptor = -1
+        self._head_size = 0
+        self._size = 0
+
+    def receive(self, data: memoryview) -> None:  # hot: bench/run.py
+        """Append a fragment of the data set, exactly as it came."""
+        if self._failure is not None:
+            return
+        try:
+            if self._descriptor < 0:
+                self._begin(data)
+            else:
+                files.write_all(self._descriptor, (data,))
+        except OSError as error:
+            self._fail(error)
+            return
+        self._size += len(data)
+        if not self._header.is_complete and self._unreadable is None:
+            try:
+                self._header.receive(data)
+            except CannotUnderstand as error:
+                self._unreadable = error
+
+    def finish(self) -> Stored:
+        """Keep the instance for good.
+
+        Raises OutOfResources, DataSetMismatch or DuplicateRefused when it is not kept, Quarantined when it is
+        kept but could not be filed. Whatever is raised, no temporary file remains.
+        """
+        try:
+            if self._failure is not None:
+                raise self._failure
+            if self._descriptor < 0:
+                self._begin(memoryview(b""))
+            return self._keep()
+        except OSError as error:
+            raise files.out_of_resources(error, self._root.value) from error
+        finally:
+            self.discard()
+
+    def discard(self) -> None:
+        """Forget the instance; harmless when it is already kept or gone."""
+        with contextlib.suppress(OSError):  # nothing is promised any more; the next start removes what remains
+            self._close()
+            if self._path:
+                os.unlink(self._path)
+        self._path = ""
+
+    def _begin(self, data: memoryview) -> None:
+        meta = FileMeta(
+            self._instance.sop_class_uid,
+            self._instance.sop_instance_uid,
+            self._instance.transfer_syntax,
+            self._instance.calling_ae_title,
+        )
+        head = part10.encode(meta)
+        self._head_size = len(head)
+        self._path, self._descriptor = self._store.incoming[self._root].create()
+        files.write_all(self._descriptor, (head, data))
+
+    def _keep(self) -> Stored:
+        try:
+            if self._unreadable is not None:
+                raise self._unreadable
+            self._header.end()
+        except CannotUnderstand as error:
+            name = filing.file_name_of(self._instance.sop_instance_uid)
+            quarantine = Destination(self._root, (filing.QUARANTINE,), name)
+            raise Quarantined(str(error), self._file(quarantine, Duplicates.BOTH)) from None
+        self._check_identity()
+        instance = self._instance
+        destination = filing.destination(
+            instance.sop_class_uid, instance.sop_instance_uid, self._header.values, self._store.policy
+        )
+        return self._file(destination, self._store.duplicates)
+
+    def _check_identity(self) -> None:
+        """The data set may not contradict the command. Where it says nothing, the command counts."""
+        for tag, name, expected in (
+            (header.SOP_CLASS_UID, "SOP Class UID", self._instance.sop_class_uid),
+            (header.SOP_INSTANCE_UID, "SOP Instance UID", self._instance.sop_instance_uid),
+        ):
+            got = self._header.values.get(tag, b"").strip(b" \0").decode("latin-1")
+            if got and got != expected:
+                raise DataSetMismatch(f"{name} of data set and command differ")
+
+    def _file(self, destination: Destination, duplicates: Duplicates) -> Stored:
+        """Give the temporary file its final name, or find that it is there already."""
+        self._seal()
+        if destination.root is not self._root:
+            moved = self._store.incoming[destination.root].new_path()
+            files.move_between_disks(self._path, moved, durable=self._store.durable)
+            self._path, self._root = moved, destination.root
+        folder = self._store.folder(destination.root, destination.folders)
+        try:
+            file_name, outcome = self._place(folder, destination.file_name, duplicates)
+        except FileNotFoundError:  # the folder was removed since we made it
+            self._store.forget_folder(folder)
+            self._store.folder(destination.root, destination.folders)
+            file_name, outcome = self._place(folder, destination.file_name, duplicates)
+        if self._store.durable:
+            files.sync_folder(folder)
+        return Stored(destination.root, destination.folders, file_name, self._size, outcome)
+
+    def _place(self, folder: str, file_name: str, duplicates: Duplicates) -> tuple[str, Outcome]:
+        with self._store.claim(os.path.join(folder, file_name)):
+            candidate, outcome, number = file_name, Outcome.STORED, 1
+            while os.path.lexists(path := os.path.join(folder, candidate)):
+                if self._is_same(path):
+                    if self._store.durable:
+                        files.sync_file(path)  # its first sender may have gone before it was
+                    return candidate, Outcome.IDENTICAL
+                if duplicates is Duplicates.KEEP:
+                    raise DuplicateRefused("another data set with this UID is kept")
+                if duplicates is Duplicates.REPLACE:
+                    outcome = Outcome.REPLACED
+                    break
+                number += 1
+                candidate, outcome = filing.numbered(file_name, number), Outcome.NUMBERED
+            files.replace(self._path, path)
+            self._path = ""
+            return candidate, outcome
+
+    def _is_same(self, path: str) -> bool:
+        """True when the file at `path` holds this data set in this transfer syntax, whoever sent it."""
+        try:
+            with open(path, "rb") as file:
+                meta = part10.read(file)
+                start = file.tell()
+        except (CannotUnderstand, OSError):
+            return False  # not one of ours: it is left alone, and this one gets another name
+        if meta.transfer_syntax_uid != self._instance.transfer_syntax:
+            return False
+        return files.same_content(path, start, self._path, self._head_size)
+
+    def _seal(self) -> None:
+        if self._store.durable:
+            os.fsync(self._descriptor)
+        self._close()
+
+    def _close(self) -> None:
+        """Close once; a file system that reports a full disk only now is heard (close(2), NFS)."""
+        descriptor, self._descriptor = self._descriptor, -1
+        if descriptor >= 0:
+            os.close(descriptor)
+
+    def _fail(self, error: OSError) -> None:
+        self._failure = files.out_of_resources(error, self._root.value)
+        self.discard()

@@ -1,0 +1,162 @@
+"""A-ASSOCIATE-RQ + policy -> A-ASSOCIATE-AC or -RJ: a pure function (PS3.8 9.3, PS3.7 annex D)."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from dcmstore import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME, uids
+from dcmstore.ul.items import (
+    ContextResult,
+    NegotiatedContext,
+    ProposedContext,
+    RoleSelection,
+    UserIdentity,
+    UserInformation,
+)
+from dcmstore.ul.pdu import AAssociateAC, AAssociateRJ, AAssociateRQ
+
+# PS3.8 table 9-21: result (1 permanent, 2 transient), source, reason
+APPLICATION_CONTEXT_NAME_NOT_SUPPORTED = AAssociateRJ(1, 1, 2)
+CALLING_AE_TITLE_NOT_RECOGNIZED = AAssociateRJ(1, 1, 3)
+CALLED_AE_TITLE_NOT_RECOGNIZED = AAssociateRJ(1, 1, 7)
+PROTOCOL_VERSION_NOT_SUPPORTED = AAssociateRJ(1, 2, 2)
+LOCAL_LIMIT_EXCEEDED = AAssociateRJ(2, 3, 2)
+
+REJECT_REASONS = {
+    APPLICATION_CONTEXT_NAME_NOT_SUPPORTED: "application-context-name-not-supported",
+    CALLING_AE_TITLE_NOT_RECOGNIZED: "calling-AE-title-not-recognized",
+    CALLED_AE_TITLE_NOT_RECOGNIZED: "called-AE-title-not-recognized",
+    PROTOCOL_VERSION_NOT_SUPPORTED: "protocol-version-not-supported",
+    LOCAL_LIMIT_EXCEEDED: "local-limit-exceeded",
+}
+
+_IDENTITY_KINDS_ANSWERED = (1, 2)  # name, name and passcode; tokens would need a token back (PS3.7 D.3.3.7.2)
+
+# What a context with several transfer syntaxes is answered with, by `prefer-syntax`. The data set is stored as
+# it travels, so this is the encoding that lands on disk. Explicit VR keeps the VR of private elements.
+_UNCOMPRESSED = (
+    uids.EXPLICIT_VR_LITTLE_ENDIAN,
+    uids.IMPLICIT_VR_LITTLE_ENDIAN,
+    uids.EXPLICIT_VR_BIG_ENDIAN,
+    uids.DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN,
+)
+
+
+def _prefer_sender(proposed: tuple[str, ...]) -> str:
+    return proposed[0]
+
+
+def _prefer_uncompressed(proposed: tuple[str, ...]) -> str:
+    return next((syntax for syntax in _UNCOMPRESSED if syntax in proposed), proposed[0])
+
+
+def _prefer_compressed(proposed: tuple[str, ...]) -> str:
+    return next((syntax for syntax in proposed if syntax not in _UNCOMPRESSED), proposed[0])
+
+
+PREFERENCES: dict[str, Callable[[tuple[str, ...]], str]] = {
+    "sender": _prefer_sender,
+    "uncompressed": _prefer_uncompressed,
+    "compressed": _prefer_compressed,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """What this acceptor agrees to. `max_length_received` is in bytes; 0 means unlimited."""
+
+    ae_title: str
+    max_length_received: int
+    check_called_ae_title: bool = False
+    allowed_calling_ae_titles: frozenset[str] = frozenset()  # empty: any
+    accept_unknown: bool = True  # SOP classes that the standard does not list
+    prefer_syntax: str = "sender"  # a key of PREFERENCES
+
+
+def negotiate(request: AAssociateRQ, policy: Policy, *, has_room: bool = True) -> AAssociateAC | AAssociateRJ:
+    """Answer an association request. `has_room` is false when the limit on associations is reached."""
+    rejection = _rejection(request, policy, has_room)
+    if rejection is not None:
+        return rejection
+    stored_by_negotiation = _storage_by_negotiation(request.user_information)
+    contexts = tuple(_negotiate_context(c, policy, stored_by_negotiation) for c in request.presentation_contexts)
+    return AAssociateAC(
+        request.called_ae_title,
+        request.calling_ae_title,
+        contexts,
+        UserInformation(
+            max_length_received=policy.max_length_received,
+            implementation_class_uid=IMPLEMENTATION_CLASS_UID,
+            implementation_version_name=IMPLEMENTATION_VERSION_NAME,
+            role_selections=_answer_roles(request, contexts),
+            user_identity_response=_answer_identity(request.user_information.user_identity),
+        ),
+    )
+
+
+def _rejection(request: AAssociateRQ, policy: Policy, has_room: bool) -> AAssociateRJ | None:
+    """The first reason against the whole association, in the order in which a sender can mend them."""
+    if not request.protocol_version & 1:  # PS3.8 9.3.2: bit 0 is version 1, other bits are not tested
+        return PROTOCOL_VERSION_NOT_SUPPORTED
+    if request.application_context_name != uids.APPLICATION_CONTEXT:
+        return APPLICATION_CONTEXT_NAME_NOT_SUPPORTED
+    if policy.check_called_ae_title and request.called_ae_title != policy.ae_title:
+        return CALLED_AE_TITLE_NOT_RECOGNIZED
+    allowed = policy.allowed_calling_ae_titles
+    if allowed and request.calling_ae_title not in allowed:
+        return CALLING_AE_TITLE_NOT_RECOGNIZED
+    if not has_room:
+        return LOCAL_LIMIT_EXCEEDED
+    return None
+
+
+def _storage_by_negotiation(info: UserInformation) -> frozenset[str]:
+    """SOP classes of which the sender says that their service is Storage (PS3.7 D.3.3.6)."""
+    return frozenset(
+        common.sop_class_uid
+        for common in info.common_extended_negotiations
+        if common.service_class_uid == uids.STORAGE_SERVICE_CLASS
+    )
+
+
+def _negotiate_context(
+    context: ProposedContext, policy: Policy, stored_by_negotiation: frozenset[str]
+) -> NegotiatedContext:
+    if not _is_supported(context.abstract_syntax, policy, stored_by_negotiation):
+        result = ContextResult.ABSTRACT_SYNTAX_NOT_SUPPORTED
+        return NegotiatedContext(context.context_id, result, uids.IMPLICIT_VR_LITTLE_ENDIAN)
+    proposed = tuple(syntax for syntax in context.transfer_syntaxes if syntax)
+    if not proposed:
+        result = ContextResult.TRANSFER_SYNTAXES_NOT_SUPPORTED
+        return NegotiatedContext(context.context_id, result, uids.IMPLICIT_VR_LITTLE_ENDIAN)
+    chosen = PREFERENCES[policy.prefer_syntax](proposed)
+    return NegotiatedContext(context.context_id, ContextResult.ACCEPTANCE, chosen)
+
+
+def _is_supported(abstract_syntax: str, policy: Policy, stored_by_negotiation: frozenset[str]) -> bool:
+    """Verification, storage, and what nobody registered but somebody sends."""
+    if abstract_syntax == uids.VERIFICATION or abstract_syntax in uids.STORAGE_SOP_CLASSES:
+        return True
+    if abstract_syntax in uids.OTHER_SOP_CLASSES or not abstract_syntax:
+        return False
+    return policy.accept_unknown or abstract_syntax in stored_by_negotiation
+
+
+def _answer_roles(request: AAssociateRQ, contexts: tuple[NegotiatedContext, ...]) -> tuple[RoleSelection, ...]:
+    """The requestor may be SCU of what was accepted, and never SCP: nothing is sent from here (PS3.7 D.3.3.4)."""
+    accepted = {
+        proposed.abstract_syntax
+        for proposed, answer in zip(request.presentation_contexts, contexts, strict=True)
+        if answer.result is ContextResult.ACCEPTANCE
+    }
+    return tuple(
+        RoleSelection(role.sop_class_uid, role.scu_role, False)
+        for role in request.user_information.role_selections
+        if role.sop_class_uid in accepted
+    )
+
+
+def _answer_identity(identity: UserIdentity | None) -> bytes | None:
+    """A name is acknowledged with an empty response when the requestor asks for one (PS3.7 D.3.3.7.2)."""
+    if identity is None or not identity.response_requested or identity.kind not in _IDENTITY_KINDS_ANSWERED:
+        return None
+    return b""
