@@ -9,7 +9,7 @@ from dcmstore.dimse import command
 from dcmstore.dimse.command import CommandField, CommandSet
 from dcmstore.dimse.message import MessageAssembly
 from dcmstore.errors import DcmStoreError
-from dcmstore.ul import pdu
+from dcmstore.ul import negotiation, pdu
 from dcmstore.ul.framing import Fragment, Framing
 from dcmstore.ul.items import ContextResult, ProposedContext, UserInformation
 from dcmstore.ul.pdu import PDU, AAssociateAC, AAssociateRJ, AAssociateRQ, AReleaseRQ
@@ -40,9 +40,8 @@ def _echo(connection: socket.socket, called: str, calling: str) -> float:
     arrivals = _arrivals(connection)
     answer = next(arrivals)
     if isinstance(answer, AAssociateRJ):
-        raise EchoFailed(
-            f"association rejected: result {answer.result}, source {answer.source}, reason {answer.reason}"
-        )
+        codes = f"result {answer.result}, source {answer.source}, reason {answer.reason}"
+        raise EchoFailed(f"association rejected: {negotiation.REJECT_REASONS.get(answer, codes)}")
     if not isinstance(answer, AAssociateAC):
         raise EchoFailed(f"{type(answer).__name__} came in place of an answer to the association request")
     if answer.presentation_contexts[0].result is not ContextResult.ACCEPTANCE:

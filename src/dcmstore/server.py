@@ -317,11 +317,9 @@ class Connection:
     def _perform(self, fragment: Fragment) -> None:  # hot: bench/run.py
         assert self._provider is not None
         if self._log.is_debug:
-            kind = "command" if fragment.is_command else "data set"
-            last = " last" if fragment.is_last else ""
-            self._log.debug(
-                "<", peer=self._peer, pdv=f"{kind}{last}", context_id=fragment.context_id, bytes=len(fragment.data)
-            )
+            kind = ("command" if fragment.is_command else "data set") + (" last" if fragment.is_last else "")
+            facts = {"context_id": fragment.context_id, "bytes": len(fragment.data)}
+            self._log.debug("<", peer=self._peer, pdv=kind, **facts)
         outcome = self._provider.receive(fragment)
         if outcome is not None:
             self._answer(fragment.context_id, outcome)

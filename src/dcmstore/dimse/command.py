@@ -102,6 +102,9 @@ def decode(encoded: bytes) -> CommandSet:
 
 
 def _decode_value(element: int, vr: str, raw: bytes) -> int | str:
+    if vr == "UI":
+        # Spaces stay: some senders pad with them, and know their UID in the response only with them.
+        return raw.decode("latin-1").removesuffix("\0")
     if vr != "US":
         return raw.decode("latin-1").strip(" \0")
     if len(raw) != _U16.size:

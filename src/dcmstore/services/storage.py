@@ -31,9 +31,9 @@ class StorageService:
     def begin(self, request: Request) -> Operation:
         """Refuse what can't be stored before its data set is read, else get ready for it."""
         command_set = request.command_set
-        if command_set.affected_sop_class_uid != request.abstract_syntax:
+        if (command_set.affected_sop_class_uid or "").strip(" \0") != request.abstract_syntax:
             return refuse(request, Status.SOP_CLASS_NOT_SUPPORTED, "SOP Class is not that of the presentation context")
-        sop_instance_uid = command_set.affected_sop_instance_uid or ""
+        sop_instance_uid = (command_set.affected_sop_instance_uid or "").strip(" \0")
         if not filing.is_uid(sop_instance_uid):
             return refuse(request, Status.INVALID_SOP_INSTANCE, "SOP Instance UID is not 1 to 64 digits and dots")
         if not command_set.has_data_set:

@@ -43,7 +43,10 @@ _OURS = {NO_PATIENT_ID, NO_PATIENT_NAME, NO_STUDY_ID, NO_SERIES_NUMBER, INCOMING
 _SUFFIX = re.compile(r"~[0-9a-f]{8}$", re.IGNORECASE)
 _SHORT_NAME = re.compile(r"[^.]{1,6}~[0-9]{1,6}(\.[^.]{0,3})?")  # `LONGNA~1` opens another folder on NTFS
 _UNSAFE = re.compile(
-    '[\x00-\x1f\x7f-\x9f<>:"/\\\\|?*\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufffd\ud800-\udfff\ufdd0-\ufdef\ufffe\uffff]'
+    r'[<>:"/\\|?*'  # not in names on Windows
+    "\x00-\x1f\x7f-\x9f"  # control characters
+    "\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff"  # invisible, and those that turn the direction of text
+    "\ufffd\ud800-\udfff\ufdd0-\ufdef\ufffe\uffff]"  # what could not be decoded, and what is no character
 )
 _UID = re.compile(r"[0-9](?:[0-9.]*[0-9])?")
 

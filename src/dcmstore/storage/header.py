@@ -37,8 +37,8 @@ _NOTHING: frozenset[int] = frozenset()
 
 # PS3.5 7.1.2: these have two reserved bytes and a 32-bit length in Explicit VR.
 _LONG_VRS = frozenset(b"OB OD OF OL OV OW SQ SV UC UN UR UT UV".split())
-_SHORT_VRS = frozenset(  # the others, with a 16-bit length
-    b"AE AS AT CS DA DS DT FL FD IS LO LT PN SH SL SS ST TM UI UL US".split()
+_SHORT_VRS = frozenset(  # the others, with a 16-bit length; ?? is how old writers mark a VR they do not know
+    b"?? AE AS AT CS DA DS DT FL FD IS LO LT PN SH SL SS ST TM UI UL US".split()
 )
 
 MAX_VALUE = 16 * 1024  # bytes of one wanted value; the longest that the standard allows, a PN, is under 2 kB

@@ -1,8 +1,9 @@
 """bytes + Specific Character Set -> Unicode: enough of PS3.5 6.1 to name a folder.
 
-Never fails: what can't be decoded becomes U+FFFD, and filing.py tells such names apart by their bytes.
+Never fails. What a designated set can't hold becomes U+FFFD, and filing.py tells such names apart by their bytes.
 """
 
+import contextlib
 import re
 import unicodedata
 
@@ -66,37 +67,34 @@ def codec_of(defined_term: str) -> str | None:
         return "ascii"
     if term in ("UTF8", "UTF 8"):
         return "utf_8"
-    number = re.sub(r"^ISO ?(2022 ?)?(IR ?)?", "", term)
+    number = re.sub(r"^ISO ?(20\d\d ?)?(IR ?)?", "", term)
     return _CODECS.get(number)
 
 
 def decode(value: bytes, specific_character_set: bytes) -> str:
     """Decode one value of a LO, SH or PN element into NFC without its padding.
 
-    `specific_character_set` is the raw value of (0008,0005), empty when absent. A set that nobody knows is
-    read as UTF-8 where that fits, else as Latin-1, which most such senders mean.
+    `specific_character_set` is the raw value of (0008,0005), empty when absent. Where it is absent, unknown or
+    plainly wrong, the bytes are read as UTF-8 if they fit, else as Latin-1, which most such senders mean.
     """
     if value.isascii() and _ESC not in value:
         return value.decode("ascii").strip(" \0")
     terms = specific_character_set.decode("latin-1").strip(" \0").split("\\")
     first = codec_of(terms[0])
-    if first in _WITHOUT_EXTENSIONS:
-        text = value.decode(first, "replace")
-    elif _ESC in value:
-        text = _decode_with_extensions(value, first or "ascii")
-    elif first is None or first == "ascii":
-        text = _decode_undeclared(value)
+    if _ESC in value and first not in _WITHOUT_EXTENSIONS:
+        decoded = _decode_with_extensions(value, first or "ascii")
     else:
-        text = value.decode(first, "replace")
-    return unicodedata.normalize("NFC", text).strip(" \0")
+        decoded = _decode_undesignated(value, first)
+    return unicodedata.normalize("NFC", decoded).strip(" \0")
 
 
-def _decode_undeclared(value: bytes) -> str:
-    """Bytes above 7FH without a set that has them: against the standard, and frequent."""
-    try:
-        return value.decode("utf_8")
-    except UnicodeDecodeError:
-        return value.decode("latin-1")
+def _decode_undesignated(value: bytes, declared: str | None) -> str:
+    """Without escape sequences the declared set counts, unless the bytes contradict it: then what they fit."""
+    for codec in (declared, "utf_8"):
+        with contextlib.suppress(UnicodeDecodeError):
+            if codec is not None:
+                return value.decode(codec)
+    return value.decode("latin-1")
 
 
 def _decode_with_extensions(value: bytes, first: str) -> str:

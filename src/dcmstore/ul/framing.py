@@ -20,6 +20,11 @@ from dcmstore.ul.pdu import (
 )
 
 
+# bytes of a P-DATA-TF that are let pass whatever bound was announced: some senders ignore it, and as fragments
+# are never gathered it costs nothing. Beyond, a length is a fault and not a habit.
+TOLERATED_LENGTH = 16 * 1024 * 1024
+
+
 class Fragment(NamedTuple):
     """A part of one PDV: at most as much of it as one chunk held (PS3.8 9.3.5.1).
 
@@ -40,7 +45,7 @@ class Framing:
     """
 
     def __init__(self, max_length_received: int) -> None:
-        self._max_length = max_length_received or 0xFFFF_FFFF
+        self._max_length = max(max_length_received, TOLERATED_LENGTH) if max_length_received else 0xFFFF_FFFF
         self._gathered = bytearray()  # an incomplete header, or a PDU other than P-DATA-TF
         self._pdu_type = 0  # 0: a PDU header is next
         self._pdu_left = 0  # bytes of this PDU not yet seen

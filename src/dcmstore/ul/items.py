@@ -147,6 +147,11 @@ def decode_text(raw: bytes) -> str:
     return raw.decode("latin-1").strip(" \0")
 
 
+def decode_ae_title(raw: bytes) -> str:
+    """An AE title: what stands in front of the first NUL, without padding. Some senders leave rubbish behind it."""
+    return decode_text(raw.split(b"\0")[0])
+
+
 def decode_items(body: bytes, field: str) -> Iterator[tuple[int, bytes]]:
     """Yield (type, body) of each item; the last one must end where the whole ends."""
     cursor = Cursor(body, field)

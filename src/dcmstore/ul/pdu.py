@@ -139,7 +139,7 @@ def _decode_associate(body: bytes, context_type: int) -> tuple[int, str, str, st
             contexts.append(value)
         elif item_type == 0x50:
             info = items.decode_user_information(value)
-    return version, items.decode_text(called), items.decode_text(calling), application_context, contexts, info
+    return version, items.decode_ae_title(called), items.decode_ae_title(calling), application_context, contexts, info
 
 
 def _decode_four_bytes(body: bytes, name: str) -> bytes:
@@ -196,13 +196,11 @@ def encode(pdu: PDU) -> bytes:
     """The whole PDU, header included."""
     match pdu:
         case AAssociateRQ():
-            return _encode_associate(
-                PDUType.A_ASSOCIATE_RQ, pdu, map(items.encode_proposed_context, pdu.presentation_contexts)
-            )
+            proposed = map(items.encode_proposed_context, pdu.presentation_contexts)
+            return _encode_associate(PDUType.A_ASSOCIATE_RQ, pdu, b"".join(proposed))
         case AAssociateAC():
-            return _encode_associate(
-                PDUType.A_ASSOCIATE_AC, pdu, map(items.encode_negotiated_context, pdu.presentation_contexts)
-            )
+            negotiated = map(items.encode_negotiated_context, pdu.presentation_contexts)
+            return _encode_associate(PDUType.A_ASSOCIATE_AC, pdu, b"".join(negotiated))
         case AAssociateRJ(result, source, reason):
             return _encode_pdu(PDUType.A_ASSOCIATE_RJ, bytes((0, result, source, reason)))
         case AReleaseRQ():
@@ -217,13 +215,12 @@ def _encode_pdu(pdu_type: PDUType, body: bytes) -> bytes:
     return PDU_HEADER.pack(pdu_type, len(body)) + body
 
 
-def _encode_associate(pdu_type: PDUType, pdu: AAssociateRQ | AAssociateAC, contexts: "map[bytes]") -> bytes:
-    head = _ASSOCIATE_HEAD.pack(
-        pdu.protocol_version, _encode_ae_title(pdu.called_ae_title), _encode_ae_title(pdu.calling_ae_title)
-    )
+def _encode_associate(pdu_type: PDUType, pdu: AAssociateRQ | AAssociateAC, contexts: bytes) -> bytes:
+    called, calling = _encode_ae_title(pdu.called_ae_title), _encode_ae_title(pdu.calling_ae_title)
+    head = _ASSOCIATE_HEAD.pack(pdu.protocol_version, called, calling)
     application_context = items.encode_item(0x10, pdu.application_context_name.encode("latin-1"))
-    body = head + application_context + b"".join(contexts) + items.encode_user_information(pdu.user_information)
-    return _encode_pdu(pdu_type, body)
+    information = items.encode_user_information(pdu.user_information)
+    return _encode_pdu(pdu_type, head + application_context + contexts + information)
 
 
 def _encode_ae_title(title: str) -> bytes:
