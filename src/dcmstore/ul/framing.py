@@ -19,7 +19,6 @@ from dcmstore.ul.pdu import (
     decode,
 )
 
-
 # bytes of a P-DATA-TF that are let pass whatever bound was announced: some senders ignore it, and as fragments
 # are never gathered it costs nothing. Beyond, a length is a fault and not a habit.
 TOLERATED_LENGTH = 16 * 1024 * 1024

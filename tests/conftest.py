@@ -1,0 +1,35 @@
+"""Fixtures that more than one test file uses."""
+
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import settings
+
+from tests import support
+
+settings.register_profile("ordinary", deadline=None, max_examples=150)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ordinary"))
+
+
+@pytest.fixture
+def receiver(tmp_path: Path) -> Iterator[support.Receiver]:
+    with support.running(tmp_path) as running:
+        yield running
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """An interop test names the programs it needs; without them it is skipped, in CI it fails."""
+    for marker in item.iter_markers("interop"):
+        missing = [name for name in marker.args if find_program(name) is None]
+        if missing and os.environ.get("CI"):
+            pytest.fail(f"not installed: {', '.join(missing)}; CI must have it")
+        if missing:
+            pytest.skip(f"not installed: {', '.join(missing)}")
+
+
+def find_program(name: str) -> str | None:
+    return shutil.which(name) or shutil.which(name, path="/usr/sbin:/usr/local/sbin")

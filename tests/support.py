@@ -1,0 +1,206 @@
+"""What many tests need: a receiver on a free port, a peer that writes bytes, and small data sets."""
+
+import contextlib
+import io
+import logging
+import socket
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from dcmstore import uids
+from dcmstore.config import Settings
+from dcmstore.dimse import command
+from dcmstore.dimse.command import CommandField, CommandSet
+from dcmstore.dimse.message import MessageAssembly
+from dcmstore.logs import Log
+from dcmstore.server import Server
+from dcmstore.storage.filing import FilingPolicy, Root
+from dcmstore.storage.store import Duplicates, Store
+from dcmstore.ul import pdu
+from dcmstore.ul.framing import Fragment, Framing
+from dcmstore.ul.items import ProposedContext, UserInformation
+from dcmstore.ul.pdu import PDU, AAssociateAC, AAssociateRQ, AReleaseRQ
+
+CT = "1.2.840.10008.5.1.4.1.1.2"
+MR = "1.2.840.10008.5.1.4.1.1.4"
+XRAY_DOSE_SR = "1.2.840.10008.5.1.4.1.1.88.67"
+ENHANCED_SR = "1.2.840.10008.5.1.4.1.1.88.22"
+
+
+def element(group: int, number: int, vr: str, value: bytes) -> bytes:
+    """One element in Explicit VR Little Endian, padded to even length."""
+    value += (b"\0" if vr in ("UI", "OB", "UN") else b" ") * (len(value) % 2)
+    if vr in ("OB", "OW", "SQ", "UN", "UT"):
+        return struct.pack("<HH2s2xI", group, number, vr.encode(), len(value)) + value
+    return struct.pack("<HH2sH", group, number, vr.encode(), len(value)) + value
+
+
+def data_set(
+    uid: str = "1.2.3.4",
+    *,
+    sop_class: str = CT,
+    patient_id: bytes = b"PAT1",
+    study_id: bytes = b"7",
+    series_number: bytes = b"3",
+    pixels: bytes = b"\x01\x02\x03\x04",
+) -> bytes:
+    """A small image in Explicit VR Little Endian."""
+    return b"".join(
+        (
+            element(0x0008, 0x0016, "UI", sop_class.encode()),
+            element(0x0008, 0x0018, "UI", uid.encode()),
+            element(0x0010, 0x0010, "PN", b"Doe^Jane"),
+            element(0x0010, 0x0020, "LO", patient_id),
+            element(0x0020, 0x0010, "SH", study_id),
+            element(0x0020, 0x0011, "IS", series_number),
+            element(0x7FE0, 0x0010, "OW", pixels),
+        )
+    )
+
+
+def stored_data_set(path: Path) -> bytes:
+    """The data set of a PS3.10 file that this program wrote: what follows group 0002."""
+    raw = path.read_bytes()
+    assert raw[128:132] == b"DICM"
+    assert raw[132:140] == b"\x02\x00\x00\x00UL\x04\x00"
+    (length,) = struct.unpack_from("<I", raw, 140)
+    return raw[144 + length :]
+
+
+@dataclass
+class Receiver:
+    """A running receiver, its folders, and its log so far."""
+
+    server: Server
+    store: Store
+    images: Path
+    rdsr: Path
+    log_text: io.StringIO
+
+    @property
+    def port(self) -> int:
+        return self.server.address[1]
+
+    def files(self) -> list[Path]:
+        """Every file below the two roots, locks of the running store aside."""
+        found = (p for root in (self.images, self.rdsr) for p in root.rglob("*") if p.is_file())
+        return sorted(path for path in found if path.suffix != ".lock")
+
+
+@contextlib.contextmanager
+def running(folder: Path, settings: Settings | None = None) -> Iterator[Receiver]:
+    """A receiver in this process, on a free loopback port, with its folders below `folder`."""
+    images, rdsr = folder / "images", folder / "rdsr"
+    images.mkdir(exist_ok=True)
+    rdsr.mkdir(exist_ok=True)
+    settings = replace(settings or Settings(), port=0, bind="127.0.0.1")
+    policy = FilingPolicy(
+        settings.folder_tree,
+        settings.order_by_patient_id,
+        settings.order_by_study,
+        settings.order_by_series,
+        settings.rdsr_tree,
+    )
+    roots = {Root.IMAGES: str(images), Root.DOSE_REPORTS: str(rdsr)}
+    store = Store(roots, policy, durable=settings.durable, duplicates=Duplicates(settings.duplicates))
+    text = io.StringIO()
+    log = Log([logging.StreamHandler(text)], settings.log_level)
+    server = Server(settings, store, log)
+    server.start()
+    store.open()
+    try:
+        yield Receiver(server, store, images, rdsr, text)
+    finally:
+        server.stop(5)
+        store.close()
+        log.close()
+
+
+class Peer:
+    """A sender that can do anything: it builds bytes with the product's encoders, and writes what it likes."""
+
+    def __init__(self, port: int) -> None:
+        self.socket = socket.create_connection(("127.0.0.1", port), 10)
+        self._framing = Framing(0)
+        self._arrived: list[PDU | Fragment] = []
+        self._messages = 0
+
+    def __enter__(self) -> "Peer":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.socket.close()
+
+    def send(self, data: bytes) -> None:
+        self.socket.sendall(data)
+
+    def receive(self) -> PDU | Fragment | None:
+        """The next PDU or fragment; None when the receiver has closed."""
+        while not self._arrived:
+            try:
+                chunk = self.socket.recv(65536)
+            except ConnectionResetError:
+                return None
+            if not chunk:
+                return None
+            for arrived in self._framing.receive(memoryview(chunk)):
+                if isinstance(arrived, Fragment):
+                    arrived = arrived._replace(data=memoryview(bytes(arrived.data)))
+                self._arrived.append(arrived)
+        return self._arrived.pop(0)
+
+    def receive_response(self) -> CommandSet:
+        assembly = MessageAssembly()
+        while True:
+            arrived = self.receive()
+            assert isinstance(arrived, Fragment), arrived
+            response = assembly.receive(arrived)
+            if response is not None:
+                return response
+
+    def associate(self, *abstract_syntaxes: str, transfer_syntax: str = uids.EXPLICIT_VR_LITTLE_ENDIAN) -> AAssociateAC:
+        """Agree on one context each, with the IDs 1, 3, 5 …"""
+        self.send(pdu.encode(association_request(*abstract_syntaxes, transfer_syntax=transfer_syntax)))
+        answer = self.receive()
+        assert isinstance(answer, AAssociateAC), answer
+        return answer
+
+    def store(self, encoded: bytes, uid: str = "1.2.3.4", sop_class: str = CT, context_id: int = 1) -> CommandSet:
+        """Send one instance; return its response."""
+        self._messages += 1
+        self.send(store_request(encoded, uid, sop_class, context_id, self._messages))
+        return self.receive_response()
+
+    def release(self) -> None:
+        self.send(pdu.encode(AReleaseRQ()))
+        while self.receive() is not None:
+            pass
+
+
+def association_request(
+    *abstract_syntaxes: str, transfer_syntax: str = uids.EXPLICIT_VR_LITTLE_ENDIAN, calling: str = "PEER"
+) -> AAssociateRQ:
+    contexts = tuple(
+        ProposedContext(2 * index + 1, abstract_syntax, (transfer_syntax,))
+        for index, abstract_syntax in enumerate(abstract_syntaxes or (CT,))
+    )
+    return AAssociateRQ("DCMSTORE", calling, contexts, UserInformation(16384, "1.2.3"))
+
+
+def store_request(
+    encoded: bytes, uid: str = "1.2.3.4", sop_class: str = CT, context_id: int = 1, message_id: int = 1
+) -> bytes:
+    """A whole C-STORE-RQ as PDUs: the command set, then the data set."""
+    request = CommandSet(
+        CommandField.C_STORE_RQ,
+        message_id=message_id,
+        affected_sop_class_uid=sop_class,
+        affected_sop_instance_uid=uid,
+        command_data_set_type=0,
+        priority=0,
+    )
+    return pdu.encode_p_data(
+        context_id, command.encode(request), is_command=True, peer_max_length=16384
+    ) + pdu.encode_p_data(context_id, encoded, is_command=False, peer_max_length=16384)
