@@ -35,6 +35,9 @@ ACCEPT_PAUSE = 0.05  # seconds after a connection could not be accepted, for ins
 CUT_WAIT = 2.0  # seconds that a thread gets to notice that its connection was cut
 
 
+RELEASED = "released"  # how an association ends when all is well
+
+
 class TimedOut(DcmStoreError):
     """The peer let a timer run out; the text says which."""
 
@@ -184,35 +187,51 @@ class Connection:
 
     def _run(self) -> None:
         started = time.monotonic()
-        how = "failed"
+        how = ""
         try:
             with self._socket:
-                sockets.tune(self._socket)
-                how = self._serve()
-        except TimedOut as timer:
-            how = str(timer)
-        except OSError as error:
-            how = f"connection lost: {error.strerror or error}"
-        except Exception as error:  # noqa: BLE001  the fence: a fault of ours ends one association, not the service
-            self._log.error("association.fault", peer=self._peer, calling=self._calling, error=repr(error))
+                how = self._serve_fenced()
         finally:
-            if self._provider is not None:
-                self._provider.cancel()
-            self._association.close()
             self._on_end(self)
         seconds = f"{time.monotonic() - started:.3f}"
         if not self._calling and self._provider is None:  # a port scan or a load balancer's probe
             self._log.debug("connection.ended", peer=self._peer, how=how, seconds=seconds)
             return
+        log = self._log.info if how == RELEASED else self._log.warning
         facts = {"peer": self._peer, "calling": self._calling, "how": how, "stored": self._stored}
-        self._log.info("association.ended", **facts, failed=self._failed or None, seconds=seconds)
+        log("association.ended", **facts, failed=self._failed or None, seconds=seconds)
+
+    def _serve_fenced(self) -> str:
+        """Serve, and whatever happens leave nothing behind: a fault of ours ends one association, not the service."""
+        try:
+            sockets.tune(self._socket)
+            return self._serve()
+        except TimedOut as timer:
+            return str(timer)
+        except OSError as error:
+            return f"connection lost: {error.strerror or error}"
+        except Exception as error:  # noqa: BLE001  one of the two fences
+            self._log.error("association.fault", peer=self._peer, calling=self._calling, error=repr(error))
+            self._abort(AAbort(AbortSource.SERVICE_PROVIDER, AbortReason.NOT_SPECIFIED))
+            return "fault of the receiver"
+        finally:
+            self._cancel()
+            self._association.close()
+
+    def _cancel(self) -> None:
+        """Drop a message that will not be completed; its sender got no success for it and has to send it again."""
+        lost = self._provider.cancel() if self._provider is not None else {}
+        if lost:
+            self._log.warning("instance.incomplete", peer=self._peer, **lost)
 
     def _serve(self) -> str:
         """Receive until the peer closes; return how the association ended, in words."""
         buffer = bytearray(RECEIVE_BUFFER)
         view = memoryview(buffer)
         how = ""
-        while not (self._server.is_stopping and self._is_idle and not how):
+        while self._association.state is not State.IDLE:
+            if self._server.is_stopping and self._is_idle and not how:
+                break
             size = self._receive(buffer, is_ending=bool(how))
             if not size:
                 break
@@ -267,7 +286,7 @@ class Connection:
                 return self._negotiate(event)
             case AReleaseRQ():
                 self._send(self._association.release())
-                return "released"
+                return RELEASED
             case AAbort(source, reason):
                 return f"peer aborted (source {source}, reason {reason})"
         raise AssertionError(event)

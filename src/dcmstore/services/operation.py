@@ -34,13 +34,13 @@ class Outcome:
 
 
 class Operation(Protocol):
-    """One message under way. `receive` gets its data set; `finish` or `cancel` ends it."""
+    """One message under way. `receive` gets its data set; `finish`, or `cancel` with the facts of a loss, ends it."""
 
     def receive(self, data: memoryview) -> None: ...
 
     def finish(self) -> Outcome: ...
 
-    def cancel(self) -> None: ...
+    def cancel(self) -> Mapping[str, object]: ...
 
 
 class Answer:
@@ -55,8 +55,8 @@ class Answer:
     def finish(self) -> Outcome:
         return self._outcome
 
-    def cancel(self) -> None:
-        pass
+    def cancel(self) -> Mapping[str, object]:
+        return {}
 
 
 def respond(request: CommandSet, status: Status, comment: str | None = None) -> CommandSet:

@@ -57,11 +57,10 @@ class ServiceProvider:
         operation, self._operation = self._operation, None
         return operation.finish()
 
-    def cancel(self) -> None:
-        """The association is over; what is under way will not be completed."""
+    def cancel(self) -> Mapping[str, object]:
+        """The association is over; return the facts of what was under way and is lost, if anything was."""
         operation, self._operation = self._operation, None
-        if operation is not None:
-            operation.cancel()
+        return operation.cancel() if operation is not None else {}
 
     def _begin(self, context_id: int, command_set: CommandSet) -> Operation:
         if context_id not in self._contexts:

@@ -50,7 +50,10 @@ class _StoreOperation:
         self._incoming = incoming
         self._log_patient = log_patient
         self.receive = incoming.receive  # hot: nothing stands between the association and the file
-        self.cancel = incoming.discard
+
+    def cancel(self) -> dict[str, object]:
+        self._incoming.discard()
+        return {**self._facts(), "bytes": self._incoming.size}
 
     def finish(self) -> Outcome:
         command_set = self._request.command_set

@@ -5,6 +5,7 @@ that lets success be answered. What already has its final name is never written 
 """
 
 import contextlib
+import errno
 import os
 import threading
 from collections.abc import Iterator, Mapping
@@ -104,27 +105,28 @@ class Store:
         path = os.path.join(self.roots[root], *folders)
         if path not in self._known_folders:
             self._make_folders(root, folders)
-            if len(self._known_folders) >= MAX_KNOWN_FOLDERS:
-                self._known_folders.clear()
-            self._known_folders.add(path)
         return path
 
-    def forget_folder(self, path: str) -> None:
-        """Somebody removed it: look again next time."""
-        self._known_folders.discard(path)
+    def forget_folders(self) -> None:
+        """Somebody removed one: look again next time."""
+        self._known_folders.clear()
 
     def _make_folders(self, root: Root, folders: tuple[str, ...]) -> None:
+        if len(self._known_folders) >= MAX_KNOWN_FOLDERS:
+            self._known_folders.clear()
         path = self.roots[root]
         for name in folders:
             parent, path = path, os.path.join(path, name)
+            if path in self._known_folders:
+                continue
             try:
                 os.mkdir(path, files.FOLDER_MODE)
             except FileExistsError:
                 if not os.path.isdir(path):
-                    raise NotADirectoryError(20, "a file stands where a folder is needed", path) from None
-            else:
-                if self.durable:
-                    files.sync_folder(parent)
+                    raise NotADirectoryError(errno.ENOTDIR, "a file stands where a folder is needed", path) from None
+            if self.durable:
+                files.sync_folder(parent)  # also when another association made it, which may not be that far yet
+            self._known_folders.add(path)
 
     @contextlib.contextmanager
     def claim(self, path: str) -> Iterator[None]:
@@ -158,7 +160,7 @@ class IncomingInstance:
         self._path = ""
         self._descriptor = -1
         self._head_size = 0
-        self._size = 0
+        self.size = 0
 
     def receive(self, data: memoryview) -> None:  # hot: bench/run.py
         """Append a fragment of the data set, exactly as it came."""
@@ -172,7 +174,7 @@ class IncomingInstance:
         except OSError as error:
             self._fail(error)
             return
-        self._size += len(data)
+        self.size += len(data)
         if not self._header.is_complete and self._unreadable is None:
             try:
                 self._header.receive(data)
@@ -253,12 +255,12 @@ class IncomingInstance:
         try:
             file_name, outcome = self._place(folder, destination.file_name, duplicates)
         except FileNotFoundError:  # the folder was removed since we made it
-            self._store.forget_folder(folder)
+            self._store.forget_folders()
             self._store.folder(destination.root, destination.folders)
             file_name, outcome = self._place(folder, destination.file_name, duplicates)
         if self._store.durable:
             files.sync_folder(folder)
-        return Stored(destination.root, destination.folders, file_name, self._size, outcome)
+        return Stored(destination.root, destination.folders, file_name, self.size, outcome)
 
     def _place(self, folder: str, file_name: str, duplicates: Duplicates) -> tuple[str, Outcome]:
         with self._store.claim(os.path.join(folder, file_name)):

@@ -59,12 +59,12 @@ class Association:
         everything is ignored (AA-6); so is a second A-ASSOCIATE-RQ, which AA-7 would answer with an abort:
         it would tell the peer nothing that the first answer did not.
         """
-        if self._awaits_close():
+        if self._is_over():
             return
         for arrived in self._framing.receive(chunk):
             action = _TABLE[type(arrived)][_COLUMNS[self.state]]
             yield action(self, arrived)
-            if self._awaits_close():
+            if self._is_over():
                 return
 
     def accept(self, answer: AAssociateAC, peer_max_length: int) -> bytes:
@@ -100,8 +100,8 @@ class Association:
         """AA-4, AA-5, AR-5: the transport connection is gone."""
         self.state = State.IDLE
 
-    def _awaits_close(self) -> bool:
-        return self.state is State.AWAITING_CLOSE
+    def _is_over(self) -> bool:
+        return self.state in (State.AWAITING_CLOSE, State.IDLE)
 
     def _expect(self, state: State) -> None:
         if self.state is not state:
@@ -126,7 +126,7 @@ def _release_indication(association: Association, request: AReleaseRQ) -> Event:
 
 
 def _abort_indication(association: Association, abort: AAbort) -> Event:
-    association.state = State.AWAITING_CLOSE
+    association.state = State.IDLE  # the transport connection is ours to close
     return abort
 
 
