@@ -21,7 +21,7 @@ from dcmstore.storage.store import Duplicates, Store
 from dcmstore.ul import pdu
 from dcmstore.ul.framing import Fragment, Framing
 from dcmstore.ul.items import ProposedContext, UserInformation
-from dcmstore.ul.pdu import PDU, AAssociateAC, AAssociateRQ, AReleaseRQ
+from dcmstore.ul.pdu import PDU, AAssociateAC, AAssociateRQ, AReleaseRP, AReleaseRQ
 
 CT = "1.2.840.10008.5.1.4.1.1.2"
 MR = "1.2.840.10008.5.1.4.1.1.4"
@@ -175,8 +175,8 @@ class Peer:
 
     def release(self) -> None:
         self.send(pdu.encode(AReleaseRQ()))
-        while self.receive() is not None:
-            pass
+        assert self.receive() == AReleaseRP()
+        self.socket.close()  # the requestor's part (PS3.8 9.2, AR-3)
 
 
 def association_request(

@@ -63,6 +63,7 @@ class Server:
         self.is_stopping = False
         self._settings = settings
         self._connections: set[Connection] = set()
+        self._associated: set[Connection] = set()  # those of them that `max-associations` counts
         self._lock = threading.Lock()
         self._listener: socket.socket | None = None
         self._wake_receiver, self._wake_sender = socket.socketpair()
@@ -77,8 +78,8 @@ class Server:
 
     @property
     def associations(self) -> int:
-        """How many connections are open."""
-        return len(self._connections)
+        """How many are open."""
+        return len(self._associated)
 
     def start(self) -> None:
         """Listen and accept. Raises OSError when the port is taken, ConfigurationError for a foreign address."""
@@ -87,26 +88,40 @@ class Server:
         self._accepting.start()
 
     def stop(self, timeout: float) -> None:
-        """No new associations; idle ones are aborted at once, messages under way get `timeout` seconds."""
+        """No new associations; idle ones are aborted at once, messages under way get `timeout` seconds.
+
+        May be called again.
+        """
         self.is_stopping = True
-        self._wake_sender.send(b"\0")
+        with contextlib.suppress(OSError):  # stopped before
+            self._wake_sender.send(b"\0")
         self._accepting.join()
         deadline = time.monotonic() + timeout
-        for connection in self._open_connections():
+        for connection in self.connections():
             connection.drain()
-        for connection in self._open_connections():
+        for connection in self.connections():
             connection.join(max(deadline - time.monotonic(), 0))
-        for connection in self._open_connections():
+        for connection in self.connections():
             connection.cut()
             connection.join(CUT_WAIT)
         self._wake_sender.close()
         self._wake_receiver.close()
 
-    def has_room(self) -> bool:
-        """False when the connection that asks is one too many."""
-        return len(self._connections) <= self._settings.max_associations and not self.is_stopping
+    def admit(self, connection: "Connection") -> bool:
+        """Count a connection as an association; false when it would be one too many."""
+        with self._lock:
+            has_room = len(self._associated) < self._settings.max_associations and not self.is_stopping
+            if has_room:
+                self._associated.add(connection)
+        return has_room
 
-    def _open_connections(self) -> list["Connection"]:
+    def dismiss(self, connection: "Connection") -> None:
+        """The association is over, or never came to be."""
+        with self._lock:
+            self._associated.discard(connection)
+
+    def connections(self) -> list["Connection"]:
+        """Those that are open now."""
         with self._lock:
             return list(self._connections)
 
@@ -142,6 +157,7 @@ class Server:
     def _forget(self, connection: "Connection") -> None:
         with self._lock:
             self._connections.discard(connection)
+            self._associated.discard(connection)
 
 
 class Connection:
@@ -171,7 +187,7 @@ class Connection:
 
     def drain(self) -> None:
         """From another thread: leave once no message is under way."""
-        if self._is_idle:
+        if self.is_idle:
             sockets.wake(self._socket)
 
     def cut(self) -> None:
@@ -179,7 +195,8 @@ class Connection:
         sockets.wake(self._socket)
 
     @property
-    def _is_idle(self) -> bool:
+    def is_idle(self) -> bool:
+        """True while no message is under way."""
         if self._association.state is State.AWAITING_CLOSE:
             return True
         has_message = self._provider is not None and not self._provider.is_between_messages
@@ -230,7 +247,7 @@ class Connection:
         view = memoryview(buffer)
         how = ""
         while self._association.state is not State.IDLE:
-            if self._server.is_stopping and self._is_idle and not how:
+            if self._server.is_stopping and self.is_idle and not how:
                 break
             size = self._receive(buffer, is_ending=bool(how))
             if not size:
@@ -277,7 +294,7 @@ class Connection:
     def _phase(self) -> Phase:
         if self._association.state in (State.AWAITING_ASSOCIATE_RQ, State.AWAITING_CLOSE):
             return Phase.ARTIM
-        return Phase.IDLE if self._is_idle else Phase.MESSAGE
+        return Phase.IDLE if self.is_idle else Phase.MESSAGE
 
     def _handle(self, event: object) -> str:
         """Everything but data. Return how the association ends by it, or nothing."""
@@ -285,6 +302,7 @@ class Connection:
             case AAssociateRQ():
                 return self._negotiate(event)
             case AReleaseRQ():
+                self._server.dismiss(self)
                 self._send(self._association.release())
                 return RELEASED
             case AAbort(source, reason):
@@ -295,10 +313,11 @@ class Connection:
         self._calling = request.calling_ae_title
         if self._log.is_debug:
             self._log.debug("<", peer=self._peer, pdu=request)
-        answer = negotiation.negotiate(request, self._server.policy, has_room=self._server.has_room())
+        answer = negotiation.negotiate(request, self._server.policy, has_room=self._server.admit(self))
         facts = {"peer": self._peer, "calling": request.calling_ae_title, "called": request.called_ae_title}
         if isinstance(answer, AAssociateRJ):
             reason = negotiation.REJECT_REASONS[answer]
+            self._server.dismiss(self)
             self._log.warning("association.rejected", **facts, reason=reason)
             self._send(self._association.reject(answer))
             return f"rejected: {reason}"
