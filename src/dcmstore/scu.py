@@ -8,7 +8,7 @@ from dcmstore import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME, uids
 from dcmstore.dimse import command
 from dcmstore.dimse.command import CommandField, CommandSet
 from dcmstore.dimse.message import MessageAssembly
-from dcmstore.errors import DcmStoreError
+from dcmstore.errors import DcmStoreError, ProtocolError
 from dcmstore.ul import negotiation, pdu
 from dcmstore.ul.framing import Fragment, Framing
 from dcmstore.ul.items import ContextResult, ProposedContext, UserInformation
@@ -27,6 +27,8 @@ def echo(host: str, port: int, *, called_ae_title: str, calling_ae_title: str, t
     try:
         with socket.create_connection((host, port), timeout) as connection:
             return _echo(connection, called_ae_title, calling_ae_title)
+    except ProtocolError as error:
+        raise EchoFailed(f"{host} port {port}: what answers is not DICOM ({error})") from None
     except TimeoutError:
         raise EchoFailed(f"{host} port {port}: no answer within {timeout:g} s") from None
     except OSError as error:

@@ -1,0 +1,165 @@
+"""DcmStore.ini: as the original has it, and every wrong value named."""
+
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dcmstore import config
+from dcmstore.config import Settings
+from dcmstore.errors import ConfigurationError
+
+# Release 1.1's own file, in substance: keys, order, CRLF, trailing blanks, Windows paths
+ORIGINAL = (
+    "AE= MY_AETITLE \r\nport= 5600 \r\nRDSR-DIR= D:\\RDSR\\objects \r\nIMG-DIR= E:\\DCM\\StoreImg \r\n"
+    "logfile= 0 \r\nfolder-tree= 1 \r\norder-by-patientID= 0 \r\norder-by-study= 1 \r\norder-by-series= 1 \r\n"
+    " \r\n# don't remove the equal sign '='  \r\n \r\n"
+)
+
+
+def read(tmp_path: Path, text: str | bytes) -> config.Configuration:
+    path = tmp_path / "DcmStore.ini"
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    return config.read(path)
+
+
+def test_a_file_of_the_original_works_unchanged(tmp_path: Path) -> None:
+    read_back = read(tmp_path, ORIGINAL)
+    settings = read_back.settings
+    assert read_back.warnings == ()
+    assert (settings.local_ae, settings.port, settings.logfile) == ("MY_AETITLE", 5600, False)
+    assert (settings.folder_tree, settings.order_by_patient_id) == (True, False)
+    assert (settings.order_by_study, settings.order_by_series, settings.rdsr_tree) == (True, True, False)
+    assert settings.img_dir.name.endswith("StoreImg")
+
+
+def test_an_empty_file_gives_the_defaults_and_folders_beside_it(tmp_path: Path) -> None:
+    settings = read(tmp_path, "").settings
+    assert (settings.local_ae, settings.port) == ("DCMSTORE", 11112)
+    assert settings.img_dir == tmp_path / "received" / "images"
+    assert settings.rdsr_dir == tmp_path / "received" / "rdsr"
+
+
+@pytest.mark.parametrize("spelling", ["localAE", "AE", "localae", "LOCALAE", "  LocalAe  "])
+def test_both_names_of_the_ae_title_work_in_any_case(tmp_path: Path, spelling: str) -> None:
+    assert read(tmp_path, f"{spelling}=X\n").settings.local_ae == "X"
+
+
+@pytest.mark.parametrize(
+    "raw",
+    ["IMG-DIR= Größe".encode(), b"\xef\xbb\xbf" + "IMG-DIR= Größe".encode(), "IMG-DIR= Größe".encode("cp1252")],
+    ids=["utf-8", "utf-8 with a byte order mark", "windows-1252"],
+)
+def test_every_encoding_that_notepad_writes_is_read(tmp_path: Path, raw: bytes) -> None:
+    assert read(tmp_path, raw).settings.img_dir == tmp_path / "Größe"
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+def test_every_line_end_is_read(tmp_path: Path, end: str) -> None:
+    settings = read(tmp_path, f"port= 1{end}; a comment{end}# another{end}{end}AE= A{end}").settings
+    assert (settings.port, settings.local_ae) == (1, "A")
+
+
+def test_quotes_around_a_value_are_taken_off(tmp_path: Path) -> None:
+    assert read(tmp_path, 'IMG-DIR= "a folder"\n').settings.img_dir == tmp_path / "a folder"
+
+
+def test_an_unknown_key_is_a_warning_that_names_the_nearest(tmp_path: Path) -> None:
+    (warning,) = read(tmp_path, "port= 1\norder-by-patient= 1\n").warnings
+    assert "line 2: unknown key 'order-by-patient' is ignored" in warning
+    assert warning.endswith("the nearest known one is order-by-patientID")
+
+
+def test_of_a_key_set_twice_the_last_counts_and_a_warning_says_so(tmp_path: Path) -> None:
+    read_back = read(tmp_path, "port= 1\nport= 2\n")
+    assert read_back.settings.port == 2
+    assert read_back.warnings[0].endswith("line 2: port again; line 1 no longer counts")
+
+
+def test_the_source_of_each_setting_is_known(tmp_path: Path) -> None:
+    read_back = read(tmp_path, "# comment\n\nport= 1\n")
+    assert (read_back.source("port"), read_back.source("local_ae")) == ("line 3", "default")
+
+
+WRONG = [
+    ("localAE", ""),
+    ("localAE", "SEVENTEEN_LETTERS"),
+    ("localAE", "Tür"),
+    ("localAE", "A\\B"),
+    ("AE", ""),
+    ("port", ""),
+    ("port", "104a"),
+    ("port", "-1"),
+    ("port", "65536"),
+    ("port", "1e3"),
+    ("port", "٣"),
+    ("IMG-DIR", ""),
+    ("RDSR-DIR", '""'),
+    ("duplicates", "none"),
+    ("prefer-syntax", ""),
+    ("allowed-ae", "A,,B"),
+    ("allowed-ae", "SEVENTEEN_LETTERS"),
+    ("max-associations", "0"),
+    ("max-pdu", "100"),
+    ("max-pdu", "16777217"),
+    ("idle-timeout", "0"),
+    ("idle-timeout", "1.5"),
+    ("log-level", "loud"),
+    *(
+        (key.name, value)
+        for _, key in config.keys_in_order()
+        if key.allowed == "0 (off) or 1 (on)"
+        for value in ("2", "", "yes", "01")
+    ),
+]
+
+
+@pytest.mark.parametrize(("key", "value"), WRONG)
+def test_a_wrong_value_is_refused_with_file_line_key_value_and_what_is_allowed(
+    tmp_path: Path, key: str, value: str
+) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        read(tmp_path, f"# first\n{key}= {value}\n")
+    message = str(caught.value)
+    assert f"{tmp_path / 'DcmStore.ini'}, line 2: " in message
+    assert ("localAE" if key == "AE" else key) + "= " in message
+    assert repr(value.strip('"')) in message
+    assert "allowed is " in message
+    assert "\n" not in message
+
+
+def test_a_line_without_an_equal_sign_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match="line 1: 'port 104' has no '='"):
+        read(tmp_path, "port 104\n")
+
+
+def test_a_missing_file_is_refused_with_what_to_do(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match=r"can't be read: .*`dcmstore init DIR` makes one"):
+        config.read(tmp_path / "none.ini")
+
+
+@given(st.binary(max_size=300))
+def test_any_bytes_give_settings_or_one_line(tmp_path_factory: pytest.TempPathFactory, raw: bytes) -> None:
+    path = tmp_path_factory.mktemp("ini") / "DcmStore.ini"
+    path.write_bytes(raw)
+    try:
+        assert isinstance(config.read(path).settings, Settings)
+    except ConfigurationError as error:
+        assert "\n" not in str(error)
+
+
+def test_the_sample_sets_every_key_to_its_default(tmp_path: Path) -> None:
+    read_back = read(tmp_path, config.sample())
+    assert set(read_back.lines) == {field.name for field in fields(Settings)}
+    assert read_back.settings == read(tmp_path, "").settings
+
+
+def test_the_sample_explains_every_key(tmp_path: Path) -> None:
+    text = config.sample()
+    for _, key in config.keys_in_order():
+        block = next(block for block in text.split("\n\n") if f"\n{key.name}=" in block)
+        explained = " ".join(line.removeprefix("# ") for line in block.splitlines() if line.startswith("#"))
+        assert key.about in explained
+        assert f"Allowed: {key.allowed}." in explained

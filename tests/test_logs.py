@@ -1,0 +1,86 @@
+"""The log: one line an event, nothing from a peer unquoted, and never in anybody's way."""
+
+import io
+import logging
+import re
+import threading
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dcmstore import logs
+from dcmstore.logs import Log
+
+
+def text_of(log: Log, stream: io.StringIO) -> str:
+    log.close()
+    return stream.getvalue()
+
+
+def test_an_event_is_one_line_of_time_level_name_and_facts() -> None:
+    stream = io.StringIO()
+    log = Log([logging.StreamHandler(stream)])
+    log.info("instance.stored", calling="CT 1", bytes=5, comment=None)
+    assert re.fullmatch(
+        r'\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}[+-]\d\d:\d\d INFO    instance\.stored calling="CT 1" bytes=5\n',
+        text_of(log, stream),
+    )
+
+
+@given(st.text())
+def test_a_value_never_leaves_its_line_or_its_quotes(value: str) -> None:
+    quoted = logs.quote(value)
+    assert quoted.isprintable()
+    assert quoted == value or re.fullmatch(r'"(?:[^"\\]|\\.)*"', quoted)
+
+
+@pytest.mark.parametrize(
+    ("value", "quoted"),
+    [("a b", '"a b"'), ("", '""'), ("a=b", '"a=b"'), ('a"b', '"a\\"b"'), ("a\nb", '"a\\nb"'), ("Größe", "Größe")],
+)
+def test_values_are_quoted_where_they_would_mislead(value: str, quoted: str) -> None:
+    assert logs.quote(value) == quoted
+
+
+def test_what_is_below_the_level_is_left_out() -> None:
+    stream = io.StringIO()
+    log = Log([logging.StreamHandler(stream)], "warning")
+    log.info("little")
+    log.warning("much")
+    text = text_of(log, stream)
+    assert "much" in text
+    assert "little" not in text
+
+
+def test_a_log_that_nobody_reads_drops_lines_and_says_how_many(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(logs, "MAX_QUEUED", 10)
+    opened = threading.Event()
+    stream = io.StringIO()
+
+    class Blocked(logging.StreamHandler):  # type: ignore[type-arg]
+        def emit(self, record: logging.LogRecord) -> None:
+            opened.wait()
+            super().emit(record)
+
+    log = Log([Blocked(stream)])
+    for number in range(100):
+        log.info("event", number=number)  # returns although nobody writes
+    opened.set()
+    text = text_of(log, stream)
+    written = len(re.findall(r" event ", text))
+    assert written < 20
+    assert f"log.dropped lines={100 - written}" in text
+
+
+def test_a_full_file_is_put_aside_and_only_some_are_kept(tmp_path: Path) -> None:
+    path = tmp_path / "DcmStore.log"
+    log = Log([logs.file_handler(path, 1, 2)])
+    for _ in range(5 * 1100):
+        log.info("event", text="x" * 950)
+        while log._queue.qsize() > 5000:
+            threading.Event().wait(0.01)
+    log.close()
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["DcmStore.log", "DcmStore.log.1", "DcmStore.log.2"]
+    assert all(file.stat().st_size <= logs.MEGABYTE for file in tmp_path.iterdir())
