@@ -149,9 +149,9 @@ class Settings:
         "Store SOP classes that the standard does not list, such as private ones.",
     )  # fmt: skip
     prefer_syntax: str = _key(
-        "prefer-syntax", "sender", *_one_of("sender", "uncompressed", "compressed"),
-        "Transfer syntax to take when a sender proposes several in one context: sender takes the one it names "
-        "first, uncompressed and compressed the first of that kind. Objects are stored as they are sent.",
+        "prefer-syntax", "uncompressed", *_one_of("uncompressed", "sender", "compressed"),
+        "Transfer syntax to take when a sender proposes several in one context: uncompressed and compressed take "
+        "the first of that kind, sender takes the one it names first. Objects are stored as they are sent.",
     )  # fmt: skip
     check_called_ae: bool = _key(
         "check-called-ae", False, *_SWITCH, "Reject senders that call another AE title than localAE.",

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from dcmstore import uids
 from dcmstore.dimse import command
 from dcmstore.dimse.command import RESPONSE_BIT, CommandSet
 from dcmstore.dimse.status import Status
@@ -78,5 +79,7 @@ def refuse(request: Request, status: Status, comment: str) -> Answer:
         "reason": comment,
         "command": command.name_of(request.command_set.command_field),
         "calling": request.calling_ae_title,
+        "sop_class": uids.name_of(request.command_set.affected_sop_class_uid or ""),
+        "uid": request.command_set.affected_sop_instance_uid,
     }
     return Answer(Outcome(respond(request.command_set, status, comment), "request.refused", facts, is_failure=True))

@@ -32,7 +32,9 @@ REJECT_REASONS = {
 _IDENTITY_KINDS_ANSWERED = (1, 2)  # name, name and passcode; tokens would need a token back (PS3.7 D.3.3.7.2)
 
 # What a context with several transfer syntaxes is answered with, by `prefer-syntax`. The data set is stored as
-# it travels, so this is the encoding that lands on disk. Explicit VR keeps the VR of private elements.
+# it travels, so this is the encoding that lands on disk. Every sender can send uncompressed unless it has nothing
+# but a lossy form, and then it proposes nothing else (PS3.5 10.1); and no sender is made to compress, which may
+# lose something. Explicit VR comes first since it keeps the VR of private elements.
 _UNCOMPRESSED = (
     uids.EXPLICIT_VR_LITTLE_ENDIAN,
     uids.IMPLICIT_VR_LITTLE_ENDIAN,
@@ -54,8 +56,8 @@ def _prefer_compressed(proposed: tuple[str, ...]) -> str:
 
 
 PREFERENCES: dict[str, Callable[[tuple[str, ...]], str]] = {
-    "sender": _prefer_sender,
     "uncompressed": _prefer_uncompressed,
+    "sender": _prefer_sender,
     "compressed": _prefer_compressed,
 }
 
@@ -69,7 +71,7 @@ class Policy:
     check_called_ae_title: bool = False
     allowed_calling_ae_titles: frozenset[str] = frozenset()  # empty: any
     accept_unknown: bool = True  # SOP classes that the standard does not list
-    prefer_syntax: str = "sender"  # a key of PREFERENCES
+    prefer_syntax: str = "uncompressed"  # a key of PREFERENCES
 
 
 def negotiate(request: AAssociateRQ, policy: Policy, *, has_room: bool = True) -> AAssociateAC | AAssociateRJ:
