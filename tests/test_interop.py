@@ -98,9 +98,9 @@ def test_echoscu_is_answered_also_repeatedly_and_aborted(receiver: Receiver) -> 
 
 @pytest.mark.interop("dcmsend")
 def test_dcmsend_sends_every_file_of_pydicom(receiver: Receiver, tap: Tap) -> None:
-    # Of a data set without UIDs or with pixel data of odd length, dcmsend 3.6.7 sends rubbish in place of the UIDs.
+    # Of a data set without UIDs, and of rtdose_rle*, dcmsend 3.6.7 sends rubbish in place of the UIDs.
     whole = [path for path in SENDABLE if len(set(identities(path) or ())) == 1]
-    paths = [path for path in whole if not path.name.startswith("SC_rgb_small_odd")]
+    paths = [path for path in whole if not path.name.startswith("rtdose_rle")]
     output = send("dcmsend", "-v", "-nh", "-nuc", "-dn", "127.0.0.1", str(tap.port), *paths)
     sent = re.search(r"sent to the peer +: (\d+)\n", output)
     succeeded = re.search(r"with status SUCCESS +: (\d+)\n", output)
