@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 # Real dose reports for the tests; what the package computes with is not needed.
 DOSE_REPORTS := pyskindose==25.1.1
 
-.PHONY: run test lint interop-peers bench clean
+.PHONY: run test lint interop-peers bench docs clean
 
 run: $(VENV)/installed
 	$(BIN)/dcmstore init .
@@ -29,6 +29,10 @@ interop-peers:
 
 bench: $(VENV)/installed-test interop-peers
 	$(BIN)/python -m bench
+
+# Writes the pages that the code knows best.
+docs: $(VENV)/installed-test
+	$(BIN)/python -c 'from dcmstore import config; print(config.sample(), end="")' >docs/DcmStore.ini
 
 clean:
 	rm -rf $(VENV) build dist src/*.egg-info

@@ -304,7 +304,7 @@ def sample() -> str:
     for item in fields(Settings):
         assert item.default is not MISSING
         key: Key = item.metadata["key"]
-        about = "\n".join(f"# {line}" for line in textwrap.wrap(f"{key.about} Allowed: {key.allowed}.", 96))
+        about = "\n".join(f"# {line}" for line in [*textwrap.wrap(key.about, 96), f"Allowed: {key.allowed}."])
         blocks.append(f"{about}\n{key.name}= {_portable(item.default)}".rstrip() + "\n")
     return "\n".join(blocks)
 

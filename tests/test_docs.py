@@ -1,0 +1,82 @@
+"""The documentation is complete: every key, command, option, status and log event stands in it, and no other."""
+
+import argparse
+import re
+from pathlib import Path
+
+import pytest
+
+from dcmstore import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME, __version__, cli, config, uids
+from dcmstore.dimse.status import Status
+from dcmstore.storage.filing import folder_name
+
+ROOT = Path(__file__).parent.parent
+SOURCES = sorted((ROOT / "src").rglob("*.py"))
+
+
+def text_of(name: str) -> str:
+    return (ROOT / name).read_text(encoding="utf-8")
+
+
+def test_the_sample_ini_is_the_one_that_init_writes() -> None:
+    assert text_of("docs/DcmStore.ini") == config.sample(), "run `make docs`"
+
+
+def test_every_command_and_option_is_documented() -> None:
+    documented = text_of("docs/commands.md")
+    commands = next(a for a in cli._parser()._actions if isinstance(a, argparse._SubParsersAction))
+    assert set(re.findall(r"`dcmstore ([a-z]+)", documented)) == set(commands.choices)
+    for name, parser in commands.choices.items():
+        row = next(line for line in documented.splitlines() if line.startswith(f"| `dcmstore {name}"))
+        for action in parser._actions:
+            for option in set(action.option_strings) - {"-h", "--help"}:
+                assert option in row, (name, option)
+
+
+def test_every_status_is_in_the_conformance_statement() -> None:
+    documented = set(re.findall(r"(?m)^\| ([0-9A-F]{4}) ", text_of("docs/conformance.md")))
+    assert documented == {f"{status:04X}" for status in Status}
+
+
+def test_the_conformance_statement_names_this_implementation() -> None:
+    documented = text_of("docs/conformance.md")
+    assert IMPLEMENTATION_CLASS_UID in documented
+    assert f"{IMPLEMENTATION_VERSION_NAME} |" in documented
+    assert f"{len(uids.STORAGE_SOP_CLASSES)} of them" in documented
+
+
+def test_every_log_event_is_documented_and_no_other() -> None:
+    event = r'"((?:receiver|config|store|association|connection|context|echo|instance|request|log)\.[a-z_]+)"'
+    logged = {name for source in SOURCES for name in re.findall(event, source.read_text(encoding="utf-8"))}
+    first_column = "".join(re.findall(r"(?m)^\|(.*?)\|", text_of("docs/log.md")))
+    assert logged == set(re.findall(r"`([a-z_]+\.[a-z_]+)`", first_column))
+
+
+def test_the_defaults_in_the_documentation_are_those_of_the_code() -> None:
+    defaults = {key.name: config.shown(getattr(config.Settings(), name)) for name, key in config.keys_in_order()}
+    text = text_of("docs/conformance.md")
+    for name in ("artim-timeout", "idle-timeout", "stall-timeout"):
+        assert f"| `{name}` | {defaults[name]} s |" in text
+    assert f"`max-pdu`, {defaults['max-pdu']} bytes by default" in text
+    assert f"`max-associations`, {defaults['max-associations']} by default" in text
+
+
+@pytest.mark.parametrize("row", re.findall(r"(?m)^\| `([^`]+)`[^|]*\| `([^`]+)` \|$", text_of("docs/filing.md")))
+def test_the_folder_names_in_the_documentation_are_real(row: tuple[str, str]) -> None:
+    value, folder = row
+    assert folder_name(value.encode(), b"ISO_IR 192", "unused") == folder
+
+
+@pytest.mark.parametrize("page", ["README.md", "ARCHITECTURE.md", *(f"docs/{p.name}" for p in ROOT.glob("docs/*.md"))])
+def test_every_link_leads_to_a_file(page: str) -> None:
+    for target in re.findall(r"\]\((?!http)([^)#]+)\)", text_of(page)):
+        assert ((ROOT / page).parent / target).exists(), target
+
+
+def test_the_architecture_names_files_that_exist() -> None:
+    for name in re.findall(r"[a-z0-9_/]+\.py", text_of("ARCHITECTURE.md")):
+        assert (ROOT / "src/dcmstore" / name).exists(), name
+
+
+def test_the_changelog_has_this_version() -> None:
+    assert f"\n## {__version__} " in text_of("CHANGELOG.md")
