@@ -6,7 +6,7 @@ from typing import Protocol
 
 from dcmstore import uids
 from dcmstore.dimse import command
-from dcmstore.dimse.command import RESPONSE_BIT, CommandSet
+from dcmstore.dimse.command import MAX_ERROR_COMMENT, RESPONSE_BIT, CommandSet
 from dcmstore.dimse.status import Status
 
 
@@ -61,14 +61,17 @@ class Answer:
 
 
 def respond(request: CommandSet, status: Status, comment: str | None = None) -> CommandSet:
-    """The response to a request: its message ID and UIDs come back as they came (PS3.7 9.1.1 and 9.1.5)."""
+    """The response to a request: its message ID and UIDs come back as they came (PS3.7 9.1.1 and 9.1.5).
+
+    A comment is cut to what an Error Comment holds: some senders choke on a longer one.
+    """
     return CommandSet(
         command_field=request.command_field | RESPONSE_BIT,
         message_id_being_responded_to=request.message_id,
         affected_sop_class_uid=request.affected_sop_class_uid,
         affected_sop_instance_uid=request.affected_sop_instance_uid,
         status=status,
-        error_comment=comment,
+        error_comment=comment and comment[:MAX_ERROR_COMMENT],
     )
 
 

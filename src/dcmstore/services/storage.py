@@ -1,7 +1,6 @@
 """C-STORE-RQ + data set -> stored instance -> C-STORE-RSP: the Storage Service Class as SCP (PS3.4 annex B)."""
 
 from dcmstore import uids
-from dcmstore.dimse.command import MAX_ERROR_COMMENT
 from dcmstore.dimse.status import Status
 from dcmstore.errors import CannotUnderstand, DataSetMismatch, DuplicateRefused, OutOfResources, StorageError
 from dcmstore.services.operation import Operation, Outcome, Request, refuse, respond
@@ -66,8 +65,7 @@ class _StoreOperation:
             if isinstance(error, Quarantined):
                 event = "instance.quarantined"
                 facts |= self._location(error.stored)
-            comment = str(error)[:MAX_ERROR_COMMENT]
-            return Outcome(respond(command_set, status, comment), event, facts, is_failure=True)
+            return Outcome(respond(command_set, status, str(error)), event, facts, is_failure=True)
         facts = {**self._facts(), "outcome": stored.outcome.value, "bytes": stored.size, **self._location(stored)}
         return Outcome(respond(command_set, Status.SUCCESS), "instance.stored", facts)
 

@@ -130,6 +130,8 @@ def _abort_indication(association: Association, abort: AAbort) -> Event:
     return abort
 
 
+# AA-1 leaves the source to the service user, who gives no reason. We name the provider's reason in both: it is
+# the only word that the peer's log will have on what went wrong.
 def _unexpected(association: Association, arrived: PDU | Fragment) -> Event:
     name = "P-DATA-TF" if isinstance(arrived, Fragment) else type(arrived).__name__
     allowed = "A-ASSOCIATE-RQ" if association.state is State.AWAITING_ASSOCIATE_RQ else "A-ABORT"

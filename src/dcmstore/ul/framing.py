@@ -110,6 +110,10 @@ class Framing:
         # PS3.8 9.3.5.1: the length counts context ID and control header too, and stays inside its PDU.
         if not 2 <= length <= self._pdu_left - 4:
             raise ProtocolError("PDV length", length, f"2 to {self._pdu_left - 4}, what is left of its PDU")
+        behind = self._pdu_left - 4 - length
+        # Said before the fragment is handed on, so that the outcome is the same however the chunks are cut.
+        if 0 < behind < PDV_HEADER.size:
+            raise ProtocolError("PDV header", f"{behind} bytes left in its PDU", f"{PDV_HEADER.size}")
         self._fragment_left = length - 2
         self._pdu_left -= PDV_HEADER.size
 
@@ -122,6 +126,4 @@ class Framing:
             is_last = bool(self._control & LAST_BIT)
             if self._pdu_left == 0:
                 self._pdu_type = 0
-            elif self._pdu_left < PDV_HEADER.size:
-                raise ProtocolError("PDV header", f"{self._pdu_left} bytes left in its PDU", f"{PDV_HEADER.size}")
         return Fragment(self._context_id, bool(self._control & COMMAND_BIT), is_last, data)

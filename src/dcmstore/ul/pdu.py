@@ -233,8 +233,9 @@ def encode_p_data(context_id: int, data: bytes, *, is_command: bool, peer_max_le
 
     `peer_max_length` is the peer's max_length_received; 0 means unlimited (PS3.8 D.1).
     """
-    # The length counts the PDV's own header (PS3.8 D.1); a limit too small for it is read as one byte a PDV.
-    step = max(peer_max_length - PDV_HEADER.size, 1) if peer_max_length else len(data) or 1
+    # The length counts the PDV's own header (PS3.8 D.1), and every fragment is even (PS3.8 E.1); a limit too
+    # small for that is read as two bytes a PDV.
+    step = max((peer_max_length - PDV_HEADER.size) & ~1, 2) if peer_max_length else len(data) or 1
     kind = COMMAND_BIT if is_command else 0
     pdus = []
     for start in range(0, len(data) or 1, step):
