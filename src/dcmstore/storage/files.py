@@ -1,5 +1,6 @@
 """The few things done to files, each whole or not at all, the same on Linux and Windows."""
 
+import contextlib
 import errno
 import os
 import time
@@ -73,7 +74,8 @@ def sync_folder(path: str) -> None:
 
 def sync_file(path: str) -> None:
     """Make the content of a closed file survive a power cut."""
-    descriptor = os.open(path, os.O_RDWR | getattr(os, "O_BINARY", 0))
+    # Windows syncs through a writable descriptor only; elsewhere a file that was write-protected since is fine.
+    descriptor = os.open(path, os.O_RDWR if IS_WINDOWS else os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:
@@ -93,7 +95,7 @@ def replace(source: str, target: str) -> None:
 
 
 def move_between_disks(source: str, target: str, *, durable: bool) -> None:
-    """Move a file to a new name that may be on another file system."""
+    """Move a file to a new name that may be on another file system; where that fails, it stays where it was."""
     try:
         os.rename(source, target)
         return
@@ -102,14 +104,19 @@ def move_between_disks(source: str, target: str, *, durable: bool) -> None:
             raise
     descriptor = create(target)
     try:
-        with open(source, "rb") as original:
-            while piece := original.read(_COPY_STEP):
-                write_all(descriptor, [piece])
-        if durable:
-            os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-    os.unlink(source)
+        try:
+            with open(source, "rb") as original:
+                while piece := original.read(_COPY_STEP):
+                    write_all(descriptor, [piece])
+            if durable:
+                os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+        os.unlink(source)
+    except OSError:
+        with contextlib.suppress(OSError):
+            os.unlink(target)
+        raise
 
 
 def same_content(path: str, start: int, other_path: str, other_start: int) -> bool:

@@ -45,7 +45,8 @@ _SHORT_NAME = re.compile(r"[^.]{1,6}~[0-9]{1,6}(\.[^.]{0,3})?")  # `LONGNA~1` op
 _UNSAFE = re.compile(
     r'[<>:"/\\|?*'  # not in names on Windows
     "\x00-\x1f\x7f-\x9f"  # control characters
-    "\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff"  # invisible, and those that turn the direction of text
+    "\u00ad\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff"  # invisible, or turning text
+    "\ufff9-\ufffb\U0001d173-\U0001d17a\U000e0000-\U000e007f"  # the same, and rarer
     "\ufffd\ud800-\udfff\ufdd0-\ufdef\ufffe\uffff]"  # what could not be decoded, and what is no character
 )
 _UID = re.compile(r"[0-9](?:[0-9.]*[0-9])?")
@@ -136,10 +137,10 @@ def folder_name(value: bytes, character_set: bytes, placeholder: str) -> str:
     # Where decoding lost something (U+FFFD), only the bytes still tell two values apart.
     identity = value.strip(b" \0") if "\ufffd" in wanted else wanted.encode("utf-8")
     suffix = "~" + hashlib.sha256(identity).hexdigest()[:8]
-    while not _fits(safe, len(suffix)):
-        safe = safe[:-1]
-    stem = safe.rstrip(" .")
-    return (stem if not _is_device(stem) else "_" + stem) + suffix
+    stem = ("_" + safe if _is_device(safe) else safe)[:MAX_NAME]
+    while not _fits(stem, len(suffix)):
+        stem = stem[:-1]
+    return stem.rstrip(" .") + suffix
 
 
 def _fits(name: str, room: int) -> bool:

@@ -85,8 +85,12 @@ class HeaderReader:
             self._look(piece)
             return
         try:
-            while piece and not self.is_complete:
-                self._look(memoryview(self._inflater.decompress(piece, _INFLATE_STEP)))
+            # What follows the deflated stream is not given to zlib, which would keep all of it.
+            while not (self.is_complete or self._inflater.eof):
+                unpacked = self._inflater.decompress(piece, _INFLATE_STEP)
+                self._look(memoryview(unpacked))
+                if len(unpacked) < _INFLATE_STEP:  # else zlib may hold output back, even with all input taken
+                    return
                 piece = memoryview(self._inflater.unconsumed_tail)
         except zlib.error as error:
             raise CannotUnderstand(f"the deflated data set can't be unpacked: {error}") from None
@@ -145,6 +149,7 @@ class HeaderReader:
             self._explicit = self._enclosing.pop()
         elif not self._enclosing and tag == CONCEPT_NAME_CODE_SEQUENCE == self._boundary:
             self._in_title, self._boundary, self._wanted = True, 0, _TITLE
+            self._explicit = self._explicit and vr != b"UN"  # PS3.5 6.2.2 note 2, as below
             return 0
         elif not self._enclosing and tag > self._boundary:
             self.is_complete = True

@@ -47,20 +47,30 @@ class IncomingFolder:
         if self._descriptor >= 0:
             os.close(self._descriptor)
             self._descriptor = -1
-        with contextlib.suppress(OSError):  # gone already, or in use by others: both are as they should be
-            os.unlink(self._lock_file)
-            os.rmdir(self._folder)
+        for remove, path in ((os.unlink, self._lock_file), (os.rmdir, self._folder)):
+            with contextlib.suppress(OSError):  # gone already, or in use by others: both are as they should be
+                remove(path)
 
     def create(self) -> tuple[str, int]:
         """A new temporary file: its path and its descriptor, both the caller's."""
-        path = self.new_path()
+        path = self._new_path()
         try:
             return path, files.create(path)
         except FileNotFoundError:  # somebody removed the folder under our feet
             self._make()
             return path, files.create(path)
 
-    def new_path(self) -> str:
+    def take_over(self, path: str, *, durable: bool) -> str:
+        """Move a temporary file of another root here; return its new path."""
+        moved = self._new_path()
+        try:
+            files.move_between_disks(path, moved, durable=durable)
+        except FileNotFoundError:  # as above
+            self._make()
+            files.move_between_disks(path, moved, durable=durable)
+        return moved
+
+    def _new_path(self) -> str:
         """A path in this folder that nobody uses."""
         return os.path.join(self._folder, f"{self._token}-{next(self._numbers):x}.part")
 

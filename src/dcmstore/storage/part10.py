@@ -72,9 +72,10 @@ def _read_element(file: BinaryIO) -> tuple[int, bytes] | None:
     """
     start = file.tell()
     header = file.read(_SHORT.size)
-    if len(header) < _SHORT.size:
-        file.seek(start)
+    if not header:
         return None
+    if len(header) < _SHORT.size:
+        raise CannotUnderstand("File Meta Information ends in the middle of an element")
     group, number, vr, length = _SHORT.unpack(header)
     if group != 0x0002:
         file.seek(start)

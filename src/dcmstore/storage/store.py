@@ -200,11 +200,12 @@ class IncomingInstance:
 
     def discard(self) -> None:
         """Forget the instance; harmless when it is already kept or gone."""
-        with contextlib.suppress(OSError):  # nothing is promised any more; the next start removes what remains
+        with contextlib.suppress(OSError):  # nothing is promised any more
             self._close()
-            if self._path:
-                os.unlink(self._path)
-        self._path = ""
+        path, self._path = self._path, ""
+        if path:
+            with contextlib.suppress(OSError):  # the next start removes what remains
+                os.unlink(path)
 
     def _begin(self, data: memoryview) -> None:
         meta = FileMeta(
@@ -248,9 +249,8 @@ class IncomingInstance:
         """Give the temporary file its final name, or find that it is there already."""
         self._seal()
         if destination.root is not self._root:
-            moved = self._store.incoming[destination.root].new_path()
-            files.move_between_disks(self._path, moved, durable=self._store.durable)
-            self._path, self._root = moved, destination.root
+            self._root = destination.root  # an error from here on is that root's
+            self._path = self._store.incoming[self._root].take_over(self._path, durable=self._store.durable)
         folder = self._store.folder(destination.root, destination.folders)
         try:
             file_name, outcome = self._place(folder, destination.file_name, duplicates)
