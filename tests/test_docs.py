@@ -8,7 +8,7 @@ import pytest
 
 from dcmstore import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME, __version__, cli, config, uids
 from dcmstore.dimse.status import Status
-from dcmstore.storage.filing import folder_name
+from dcmstore.storage.names import NO_PATIENT_ID, folder_name
 
 ROOT = Path(__file__).parent.parent
 SOURCES = sorted((ROOT / "src").rglob("*.py"))
@@ -64,7 +64,7 @@ def test_the_defaults_in_the_documentation_are_those_of_the_code() -> None:
 @pytest.mark.parametrize("row", re.findall(r"(?m)^\| `([^`]+)`[^|]*\| `([^`]+)` \|$", text_of("docs/filing.md")))
 def test_the_folder_names_in_the_documentation_are_real(row: tuple[str, str]) -> None:
     value, folder = row
-    assert folder_name(value.encode(), b"ISO_IR 192", "unused") == folder
+    assert folder_name(value.encode(), b"ISO_IR 192", NO_PATIENT_ID) == folder
 
 
 @pytest.mark.parametrize("page", ["README.md", "ARCHITECTURE.md", *(f"docs/{p.name}" for p in ROOT.glob("docs/*.md"))])

@@ -12,7 +12,8 @@ from dcmstore import uids
 from dcmstore.errors import CannotUnderstand
 from dcmstore.storage import header, part10
 from dcmstore.storage.examine import examine
-from dcmstore.storage.filing import FilingPolicy, Root, is_uid
+from dcmstore.storage.filing import FilingPolicy, Root
+from dcmstore.storage.names import is_uid
 from dcmstore.storage.part10 import FileMeta
 from dcmstore.storage.store import Instance, Store
 from tests.support import CT, ENHANCED_SR, XRAY_DOSE_SR, data_set, element
@@ -88,11 +89,13 @@ def test_a_file_without_file_meta_information_is_read(tmp_path: Path, name: str)
     whole = (TEST_FILES / name).read_bytes()
     (tmp_path / name).write_bytes(whole[144 + ds.file_meta.FileMetaInformationGroupLength :])
     seen = examine(tmp_path / name)
-    assert (seen.sop_class_uid, seen.sop_instance_uid, seen.transfer_syntax) == (ds.SOPClassUID, ds.SOPInstanceUID, "")
+    assert (seen.sop_class_uid, seen.sop_instance_uid) == (ds.SOPClassUID, ds.SOPInstanceUID)
+    assert seen.transfer_syntax == ds.file_meta.TransferSyntaxUID  # found in the data set itself
+    assert seen.start == 0
 
 
 def test_a_directory_of_a_medium_is_no_instance() -> None:
-    with pytest.raises(CannotUnderstand, match="no SOP Class UID and SOP Instance UID"):
+    with pytest.raises(CannotUnderstand, match="a DICOMDIR"):
         examine(TEST_FILES / "dicomdirtests" / "DICOMDIR")
 
 

@@ -10,12 +10,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dcmstore.storage import filing, header, text
+from dcmstore.storage import filing, header, names, text
 from dcmstore.storage.filing import Destination, FilingPolicy, Root
 from tests.support import CT, ENHANCED_SR, XRAY_DOSE_SR
 
 UTF_8 = b"ISO_IR 192"
-PLACEHOLDER = "NO_STUDY_ID"
+PLACEHOLDER = names.NO_STUDY_ID
 
 VALUES = {
     header.PATIENT_ID: b"PAT1",
@@ -28,7 +28,7 @@ VALUES = {
 def name(value: str | bytes, character_set: bytes = UTF_8) -> str:
     """The folder's name for a value, text in UTF-8."""
     raw = value if isinstance(value, bytes) else value.encode()
-    return filing.folder_name(raw, character_set, PLACEHOLDER)
+    return names.folder_name(raw, character_set, PLACEHOLDER)
 
 
 def folded(name: str) -> str:
@@ -172,7 +172,7 @@ def test_bytes_that_lose_something_in_decoding_still_differ() -> None:
 
 @pytest.mark.parametrize("value", [b"", b"  ", b"\0", b" \0 "])
 def test_an_empty_value_gives_the_placeholder(value: bytes) -> None:
-    assert name(value) == PLACEHOLDER
+    assert name(value) == PLACEHOLDER.name
 
 
 def test_the_name_of_a_name_is_another() -> None:
@@ -314,7 +314,7 @@ def test_names_are_read_in_the_character_set_of_the_data_set() -> None:
 
 @pytest.mark.parametrize("number", [67, 68, 73, 76])
 def test_a_dose_report_is_known_by_its_class(number: int) -> None:
-    assert filing.root_of(f"1.2.840.10008.5.1.4.1.1.88.{number}", {}) is Root.DOSE_REPORTS
+    assert filing.root_of(f"1.2.840.10008.5.1.4.1.1.88.{number}", {}, FilingPolicy()) is Root.DOSE_REPORTS
 
 
 @pytest.mark.parametrize(
@@ -323,7 +323,7 @@ def test_a_dose_report_is_known_by_its_class(number: int) -> None:
 @pytest.mark.parametrize("code", [b"113701", b"113500", b"128401"])
 def test_a_dose_report_in_another_class_is_known_by_its_title(sop_class_uid: str, code: bytes) -> None:
     title = {header.CODE_VALUE: code, header.CODING_SCHEME_DESIGNATOR: b"DCM "}
-    assert filing.root_of(sop_class_uid, title) is Root.DOSE_REPORTS
+    assert filing.root_of(sop_class_uid, title, FilingPolicy()) is Root.DOSE_REPORTS
 
 
 @pytest.mark.parametrize(
@@ -331,27 +331,27 @@ def test_a_dose_report_in_another_class_is_known_by_its_title(sop_class_uid: str
 )
 def test_a_structured_report_with_another_title_goes_with_the_images(code: bytes, scheme: bytes) -> None:
     title = {header.CODE_VALUE: code, header.CODING_SCHEME_DESIGNATOR: scheme}
-    assert filing.root_of(ENHANCED_SR, title) is Root.IMAGES
+    assert filing.root_of(ENHANCED_SR, title, FilingPolicy()) is Root.IMAGES
 
 
 def test_a_structured_report_without_a_title_goes_with_the_images() -> None:
-    assert filing.root_of(ENHANCED_SR, {}) is Root.IMAGES
+    assert filing.root_of(ENHANCED_SR, {}, FilingPolicy()) is Root.IMAGES
 
 
 def test_an_image_with_the_title_of_a_dose_report_goes_with_the_images() -> None:
     title = {header.CODE_VALUE: b"113701", header.CODING_SCHEME_DESIGNATOR: b"DCM"}
-    assert filing.root_of(CT, title) is Root.IMAGES
+    assert filing.root_of(CT, title, FilingPolicy()) is Root.IMAGES
 
 
 @pytest.mark.parametrize("sop_class_uid, needed", [(CT, False), (XRAY_DOSE_SR, False), (ENHANCED_SR, True)])
 def test_only_a_structured_report_that_is_not_known_by_class_needs_its_title(sop_class_uid: str, needed: bool) -> None:
-    assert filing.needs_title(sop_class_uid) is needed
+    assert filing.needs_title(sop_class_uid, FilingPolicy()) is needed
 
 
 @pytest.mark.parametrize("uid", ["1", "1.2.3", "1.02.3", "0.0", "1" * 64])
 def test_digits_and_dots_are_a_uid(uid: str) -> None:
-    assert filing.is_uid(uid)
-    assert filing.file_name_of(uid) == uid + ".dcm"
+    assert names.is_uid(uid)
+    assert names.file_name_of(uid) == uid + ".dcm"
 
 
 @pytest.mark.parametrize(
@@ -376,10 +376,10 @@ def test_digits_and_dots_are_a_uid(uid: str) -> None:
     ],
 )
 def test_what_is_no_uid_is_refused(uid: str) -> None:
-    assert not filing.is_uid(uid)
+    assert not names.is_uid(uid)
     with pytest.raises(ValueError, match="not a UID"):
-        filing.file_name_of(uid)
+        names.file_name_of(uid)
 
 
 def test_another_instance_of_the_same_uid_is_numbered_in_front_of_the_extension() -> None:
-    assert filing.numbered("1.2.3.dcm", 2) == "1.2.3 (2).dcm"
+    assert names.numbered("1.2.3.dcm", 2) == "1.2.3 (2).dcm"

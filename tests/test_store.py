@@ -465,12 +465,13 @@ def test_what_a_killed_store_had_under_way_is_removed_at_the_next_start(tmp_path
 
 
 class Fault:
-    """Lets one call of a function of `os`, the nth, fail with a full disk. Closing closes all the same."""
+    """Lets one call to the system, the nth, fail with a full disk. Closing closes all the same."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, call: str, nth: int) -> None:
         self.has_happened = False
-        self._call, self._left, self._original = call, nth, getattr(os, call)
-        monkeypatch.setattr(os, call, self)
+        module = files if hasattr(files, call) else os
+        self._call, self._left, self._original = call, nth, getattr(module, call)
+        monkeypatch.setattr(module, call, self)
 
     def __call__(self, *arguments: object, **named: object) -> object:
         self._left -= 1
@@ -490,7 +491,7 @@ RESENDS = {  # what is there already, what comes, and under which rule
     "a report by title": ((), titled(), instance(sop_class=ENHANCED_SR), Duplicates.BOTH),
     "an unreadable one": ((FIRST,), UNREADABLE, instance(), Duplicates.BOTH),
 }
-CALLS = ("open", "writev", "write", "fsync", "close", "rename", "replace", "mkdir")
+CALLS = ("open", "writev", "write", "fsync", "close", "rename", "_rename_to_free_name", "replace", "mkdir")
 
 
 def fail_every_call(
@@ -594,6 +595,7 @@ def test_a_failed_send_leaves_no_descriptor_open(tmp_path: Path, call: str, rese
         ("fsync", "an identical one"),
         ("close", "a different one"),
         ("rename", "a report by title"),
+        ("_rename_to_free_name", "a new instance"),
         ("replace", "a replacing one"),
         ("mkdir", "an unreadable one"),
     ],
@@ -698,11 +700,15 @@ def disk_calls(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str]]:
     if not os.path.isdir("/proc/self/fd"):
         pytest.skip("the path of a descriptor is read in /proc")
     calls: list[tuple[str, str]] = []
-    fsync, replace, mkdir = os.fsync, os.replace, os.mkdir
+    fsync, rename, replace, mkdir = os.fsync, files._rename_to_free_name, os.replace, os.mkdir
 
     def note_fsync(descriptor: int) -> None:
         fsync(descriptor)
         calls.append(("sync", os.readlink(f"/proc/self/fd/{descriptor}")))
+
+    def note_rename(source: str, target: str) -> None:
+        rename(source, target)
+        calls.append(("rename", target))
 
     def note_replace(source: str, target: str) -> None:
         replace(source, target)
@@ -713,6 +719,7 @@ def disk_calls(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str]]:
         calls.append(("mkdir", path))
 
     monkeypatch.setattr(os, "fsync", note_fsync)
+    monkeypatch.setattr(files, "_rename_to_free_name", note_rename)
     monkeypatch.setattr(os, "replace", note_replace)
     monkeypatch.setattr(os, "mkdir", note_mkdir)
     return calls
@@ -833,34 +840,25 @@ def test_a_store_that_is_not_durable_never_syncs(
 
 
 def finish_both_at_once(store: Store, first: IncomingInstance, second: IncomingInstance) -> list[Stored]:
-    """Finish `first`; when it has looked for its name, let `second` go as far as it can before `first` goes on."""
+    """Finish `first`, and just before it takes its name, let `second` finish on another thread."""
     results: dict[str, Stored] = {}
-    is_second_stuck = threading.Event()  # it waits for the name, or it is done
-    wait, lexists = store._claims.wait, os.path.lexists
+    rename = files._rename_to_free_name
 
     def finish_second() -> None:
         results["second"] = second.finish()
-        is_second_stuck.set()
-
-    def note_wait(timeout: float | None = None) -> bool:
-        is_second_stuck.set()
-        return wait(timeout)
 
     thread = threading.Thread(target=finish_second)
 
-    def look_then_let_second_go(path: str) -> bool:
-        found = lexists(path)
+    def let_second_go_first(source: str, target: str) -> None:
         if threading.current_thread() is not thread and thread.ident is None:
             thread.start()
-            assert is_second_stuck.wait(30)
-        return found
+            thread.join(30)
+        rename(source, target)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(store._claims, "wait", note_wait)
-        patch.setattr(os.path, "lexists", look_then_let_second_go)
+        patch.setattr(files, "_rename_to_free_name", let_second_go_first)
         results["first"] = first.finish()
-        thread.join(30)
-    return [results["first"], results["second"]]
+    return [results["second"], results["first"]]
 
 
 def test_two_different_data_sets_of_one_uid_at_once_are_both_kept(store: Store, tmp_path: Path) -> None:
@@ -894,9 +892,3 @@ def test_many_threads_with_one_uid_lose_nothing(store: Store, tmp_path: Path) ->
         thread.join(30)
     assert sorted(outcome.name for outcome in outcomes) == ["IDENTICAL"] * 12 + ["NUMBERED"] * 3 + ["STORED"]
     assert data_sets(tmp_path) == sorted(variants)
-
-
-def test_different_uids_do_not_wait_for_each_other(store: Store, tmp_path: Path) -> None:
-    other = receive(store, data_set("1.2.3.5"), instance("1.2.3.5"))
-    with store.claim(str(tmp_path.joinpath("images", *FOLDERS, "1.2.3.4.dcm"))):
-        assert other.finish().outcome is Outcome.STORED

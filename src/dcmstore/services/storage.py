@@ -4,7 +4,7 @@ from dcmstore import uids
 from dcmstore.dimse.status import Status
 from dcmstore.errors import CannotUnderstand, DataSetMismatch, DuplicateRefused, OutOfResources, StorageError
 from dcmstore.services.operation import Operation, Outcome, Request, refuse, respond
-from dcmstore.storage import filing
+from dcmstore.storage import names
 from dcmstore.storage.store import IncomingInstance, Instance, Quarantined, Store, Stored
 
 # PS3.4 table B.2-1 and PS3.7 annex C
@@ -33,7 +33,7 @@ class StorageService:
         if (command_set.affected_sop_class_uid or "").strip(" \0") != request.abstract_syntax:
             return refuse(request, Status.SOP_CLASS_NOT_SUPPORTED, "SOP Class is not that of the presentation context")
         sop_instance_uid = (command_set.affected_sop_instance_uid or "").strip(" \0")
-        if not filing.is_uid(sop_instance_uid):
+        if not names.is_uid(sop_instance_uid):
             return refuse(request, Status.INVALID_SOP_INSTANCE, "SOP Instance UID is not 1 to 64 digits and dots")
         if not command_set.has_data_set:
             return refuse(request, Status.MISTYPED_ARGUMENT, "C-STORE without a data set")
@@ -78,6 +78,6 @@ class _StoreOperation:
 
     def _location(self, stored: Stored) -> dict[str, object]:
         folders = stored.folders
-        if folders and not self._log_patient and folders != (filing.QUARANTINE,):
+        if folders and not self._log_patient and folders != (names.QUARANTINE,):
             folders = ("*", *folders[1:])
         return {"root": stored.root.value, "path": "/".join((*folders, stored.file_name))}

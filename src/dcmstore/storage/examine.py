@@ -2,22 +2,28 @@
 
 import os
 from dataclasses import dataclass
+from typing import BinaryIO
 
 from dcmstore.errors import CannotUnderstand
-from dcmstore.storage import filing, header, part10
+from dcmstore.storage import filing, header, names, part10
 from dcmstore.storage.filing import Destination, FilingPolicy
 from dcmstore.storage.header import HeaderReader
+from dcmstore.storage.part10 import FileMeta
 
+_MEDIA_STORAGE_DIRECTORY = "1.2.840.10008.1.3.10"
+_NO_META = FileMeta("", "", "")
 _STEP = 64 * 1024  # bytes read at a time; most headers end within the first
 
 
 @dataclass(frozen=True, slots=True)
 class Examined:
-    """A DICOM file: its identity and the raw header values by tag."""
+    """A DICOM file: its identity, where its data set starts, and the raw header values by tag."""
 
     sop_class_uid: str
     sop_instance_uid: str
     transfer_syntax: str
+    source_ae_title: str
+    start: int
     values: dict[int, bytes]
 
     def destination(self, policy: FilingPolicy) -> Destination:
@@ -28,24 +34,32 @@ class Examined:
 def examine(path: str | os.PathLike[str]) -> Examined:
     """Read the head of a DICOM file, with or without File Meta Information.
 
-    Raises CannotUnderstand for what is not a storable DICOM file, OSError for what can't be read.
+    Its identity is that of the data set, else that of the File Meta Information. Raises CannotUnderstand for what
+    is no storable DICOM file, OSError for what can't be read.
     """
     with open(path, "rb") as file:
-        try:
-            transfer_syntax = part10.read(file).transfer_syntax_uid
-        except CannotUnderstand as error:
-            if file.seek(0) == 0 and file.read(132)[128:] == b"DICM":
-                raise error from None
-            file.seek(0)
-            transfer_syntax = ""
-        reader = HeaderReader(transfer_syntax, with_title=True)
+        meta = _read_meta(file)
+        start = file.tell()
+        # Without File Meta Information it may be a structured report.
+        with_title = filing.is_structured_report(meta.media_storage_sop_class_uid) or meta == _NO_META
+        reader = HeaderReader(meta.transfer_syntax_uid, with_title=with_title)
         while not reader.is_complete and (piece := file.read(_STEP)):
             reader.receive(memoryview(piece))
         reader.end()
-    sop_class_uid, sop_instance_uid = (
-        reader.values.get(tag, b"").decode("latin-1").strip(" \0")
-        for tag in (header.SOP_CLASS_UID, header.SOP_INSTANCE_UID)
-    )
-    if not sop_class_uid or not filing.is_uid(sop_instance_uid):
+    sop_class_uid = reader.text_of(header.SOP_CLASS_UID) or meta.media_storage_sop_class_uid
+    sop_instance_uid = reader.text_of(header.SOP_INSTANCE_UID) or meta.media_storage_sop_instance_uid
+    if not sop_class_uid or not names.is_uid(sop_instance_uid):
         raise CannotUnderstand("no SOP Class UID and SOP Instance UID in it")
-    return Examined(sop_class_uid, sop_instance_uid, transfer_syntax, reader.values)
+    if sop_class_uid == _MEDIA_STORAGE_DIRECTORY:
+        raise CannotUnderstand("a DICOMDIR, which is no object to store")
+    transfer_syntax = meta.transfer_syntax_uid or reader.found_transfer_syntax
+    return Examined(sop_class_uid, sop_instance_uid, transfer_syntax, meta.source_ae_title, start, reader.values)
+
+
+def _read_meta(file: BinaryIO) -> FileMeta:
+    """The File Meta Information, or _NO_META for a bare data set; the file then stands at the data set."""
+    if file.read(132)[128:] == b"DICM":
+        file.seek(0)
+        return part10.read(file)
+    file.seek(0)
+    return _NO_META

@@ -1,10 +1,11 @@
 """The few things done to files, each whole or not at all, the same on Linux and Windows."""
 
 import contextlib
+import ctypes
 import errno
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TypeAlias
 
 from dcmstore.errors import OutOfResources
@@ -16,6 +17,11 @@ FILE_MODE = 0o640
 FOLDER_MODE = 0o750
 
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0) | getattr(os, "O_NOFOLLOW", 0)
+# A name is taken once, also by two processes that share a root; Python has no call for that.
+_renameat2 = None if IS_WINDOWS else getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
+_AT_FDCWD = -100
+_RENAME_NOREPLACE = 1
+
 _HAS_WRITEV = hasattr(os, "writev")
 _COPY_STEP = 1024 * 1024  # bytes
 # A virus scanner holds a new file open for a moment; on Windows it then can't be renamed (winerror 5 and 32).
@@ -82,16 +88,42 @@ def sync_file(path: str) -> None:
         os.close(descriptor)
 
 
+def give_name(source: str, target: str) -> None:  # hot: bench/run.py
+    """Give a file its name at once. Raises FileExistsError, and harms nothing, where the name is taken."""
+    _insist(_rename_to_free_name, source, target)
+
+
 def replace(source: str, target: str) -> None:
     """Give a file its name at once, in place of what had it."""
+    _insist(os.replace, source, target)
+
+
+def _insist(rename: Callable[[str, str], None], source: str, target: str) -> None:
     for tries_left in reversed(range(_RENAME_TRIES)):
         try:
-            os.replace(source, target)
+            rename(source, target)
             return
         except PermissionError:
             if not IS_WINDOWS or not tries_left:
                 raise
             time.sleep(_RENAME_PAUSE)
+
+
+def _rename_to_free_name(source: str, target: str) -> None:
+    """rename(2) with RENAME_NOREPLACE, where system and file system have it; Windows' own never replaces."""
+    if IS_WINDOWS:
+        os.rename(source, target)
+        return
+    code = errno.ENOSYS
+    if _renameat2 is not None:
+        if _renameat2(_AT_FDCWD, os.fsencode(source), _AT_FDCWD, os.fsencode(target), _RENAME_NOREPLACE) == 0:
+            return
+        code = ctypes.get_errno()
+    if code not in (errno.ENOSYS, errno.EINVAL):
+        raise OSError(code, os.strerror(code), source, None, target)
+    if os.path.lexists(target):
+        raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), target)
+    os.rename(source, target)
 
 
 def move_between_disks(source: str, target: str, *, durable: bool) -> None:

@@ -13,12 +13,14 @@ from dcmstore.errors import CannotUnderstand
 SPECIFIC_CHARACTER_SET = 0x0008_0005
 SOP_CLASS_UID = 0x0008_0016
 SOP_INSTANCE_UID = 0x0008_0018
+MODALITY = 0x0008_0060
 CODE_VALUE = 0x0008_0100
 CODING_SCHEME_DESIGNATOR = 0x0008_0102
 PATIENT_NAME = 0x0010_0010
 PATIENT_ID = 0x0010_0020
 STUDY_ID = 0x0020_0010
 SERIES_NUMBER = 0x0020_0011
+INSTANCE_NUMBER = 0x0020_0013
 CONCEPT_NAME_CODE_SEQUENCE = 0x0040_A043
 
 _ITEM = 0xFFFE_E000
@@ -29,9 +31,12 @@ _UNDEFINED_LENGTH = 0xFFFF_FFFF
 _LITTLE = (struct.Struct("<HH2sH"), struct.Struct("<I"))  # group, element, VR, length; a 32-bit length
 _BIG = (struct.Struct(">HH2sH"), struct.Struct(">I"))
 
-_WANTED = frozenset(
-    (SPECIFIC_CHARACTER_SET, SOP_CLASS_UID, SOP_INSTANCE_UID, PATIENT_NAME, PATIENT_ID, STUDY_ID, SERIES_NUMBER)
-)
+# fmt: off
+_WANTED = frozenset((
+    SPECIFIC_CHARACTER_SET, SOP_CLASS_UID, SOP_INSTANCE_UID, MODALITY, PATIENT_NAME, PATIENT_ID,
+    STUDY_ID, SERIES_NUMBER, INSTANCE_NUMBER,
+))
+# fmt: on
 _TITLE = frozenset((CODE_VALUE, CODING_SCHEME_DESIGNATOR))
 _NOTHING: frozenset[int] = frozenset()
 
@@ -63,9 +68,9 @@ class HeaderReader:
         self.values: dict[int, bytes] = {}
         self.is_complete = False
         self._wanted = _WANTED  # what is kept on the present level
-        self._final = CODING_SCHEME_DESIGNATOR if with_title else SERIES_NUMBER  # of what is wanted, the last
+        self._final = CODING_SCHEME_DESIGNATOR if with_title else INSTANCE_NUMBER  # of what is wanted, the last
         self._boundary = (
-            CONCEPT_NAME_CODE_SEQUENCE if with_title else SERIES_NUMBER
+            CONCEPT_NAME_CODE_SEQUENCE if with_title else INSTANCE_NUMBER
         )  # in front of it, leaves are passed over
         self._in_title = False
         self._inflater = zlib.decompressobj(-zlib.MAX_WBITS) if transfer_syntax in _DEFLATED else None
@@ -76,6 +81,15 @@ class HeaderReader:
         self._kept = b""  # an element that is not complete yet
         self._skip = 0  # bytes of an unwanted value still to come
         self._seen = 0
+
+    @property
+    def found_transfer_syntax(self) -> str:
+        """Of a little endian data set that nobody described: which of the two VRs it is in."""
+        return uids.EXPLICIT_VR_LITTLE_ENDIAN if self._explicit else uids.IMPLICIT_VR_LITTLE_ENDIAN
+
+    def text_of(self, tag: int) -> str:
+        """A UID or other ASCII value without its padding, empty when absent."""
+        return self.values.get(tag, b"").decode("latin-1").strip(" \0")
 
     def receive(self, piece: memoryview) -> None:
         """Look at the next piece. Raises CannotUnderstand; once `is_complete`, does nothing."""

@@ -5,19 +5,24 @@ locked token was left by a process that is gone, and is removed.
 """
 
 import contextlib
+import errno
 import itertools
 import os
 import secrets
 import sys
 
 from dcmstore.storage import files
-from dcmstore.storage.filing import INCOMING
+from dcmstore.storage.names import INCOMING
 
 if sys.platform == "win32":
     import msvcrt
 
     def _lock(descriptor: int) -> None:
-        msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
+        """Lock a file for this process. Raises BlockingIOError when another one holds it."""
+        try:
+            msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
+        except PermissionError as error:
+            raise BlockingIOError(*error.args) from None
 else:
     import fcntl
 
@@ -25,21 +30,23 @@ else:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
+_NO_LOCKS = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS)  # some network shares; there nothing is ever removed
+
+
 class IncomingFolder:
     """`root/.incoming`; `open` before use, `close` at the end."""
 
     def __init__(self, root: str) -> None:
         self._folder = os.path.join(root, INCOMING)
-        self._token = secrets.token_hex(6)
-        self._lock_file = os.path.join(self._folder, self._token + ".lock")
         self._numbers = itertools.count()  # next() is atomic
         self._descriptor = -1
+        self._take_token()
 
     def open(self) -> int:
         """Make the folder, lock our token, remove what dead processes left; return how many objects that were."""
         self._make()
-        self._descriptor = files.create(self._lock_file)
-        _lock(self._descriptor)
+        while not self._lock_token():
+            self._take_token()
         return self._clear()
 
     def close(self) -> None:
@@ -78,6 +85,24 @@ class IncomingFolder:
         with contextlib.suppress(FileExistsError):
             os.mkdir(self._folder, files.FOLDER_MODE)
 
+    def _take_token(self) -> None:
+        self._token = secrets.token_hex(6)
+        self._lock_file = os.path.join(self._folder, self._token + ".lock")
+
+    def _lock_token(self) -> bool:
+        """Make and lock our lock file; false when another process, which starts too, took it for abandoned."""
+        self._descriptor = files.create(self._lock_file)
+        try:
+            _lock(self._descriptor)
+            os.stat(self._lock_file)
+        except (BlockingIOError, FileNotFoundError):
+            os.close(self._descriptor)
+            return False
+        except OSError as error:
+            if error.errno not in _NO_LOCKS:
+                raise
+        return True
+
     def _clear(self) -> int:
         names = os.listdir(self._folder)
         alive = {name[: -len(".lock")] for name in names if name.endswith(".lock") and not self._is_abandoned(name)}
@@ -102,10 +127,13 @@ class IncomingFolder:
             return False
         try:
             _lock(descriptor)
+            if not files.IS_WINDOWS:  # where a file that is open can't be removed
+                os.unlink(path)
         except OSError:
             return False
         finally:
             os.close(descriptor)
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(path)
+        if files.IS_WINDOWS:
+            with contextlib.suppress(OSError):
+                os.unlink(path)
         return True

@@ -7,12 +7,11 @@ that lets success be answered. What already has its final name is never written 
 import contextlib
 import errno
 import os
-import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
 
-from dcmstore.errors import CannotUnderstand, DataSetMismatch, DuplicateRefused, StorageError
+from dcmstore.errors import CannotUnderstand, DataSetMismatch, DuplicateRefused, OutOfResources, StorageError
 from dcmstore.storage import files, filing, header, part10
 from dcmstore.storage.filing import Destination, FilingPolicy, Root
 from dcmstore.storage.header import HeaderReader
@@ -37,6 +36,14 @@ class Outcome(Enum):
     IDENTICAL = "identical"  # it was there already, byte for byte
     NUMBERED = "numbered"  # another one has the UID; this one got a number
     REPLACED = "replaced"
+
+
+class _Holder(Enum):
+    """Who has a name that we want."""
+
+    THIS_DATA_SET = "the same data set, in the same transfer syntax, whoever sent it"
+    THIS_INSTANCE = "another data set with the same SOP Instance UID"
+    ANOTHER = "another instance, or no DICOM file"
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,8 +92,6 @@ class Store:
         self.duplicates = duplicates
         self.incoming = {root: IncomingFolder(path) for root, path in self.roots.items()}
         self._known_folders: set[str] = set()
-        self._claimed: set[str] = set()
-        self._claims = threading.Condition()
 
     def open(self) -> int:
         """Get ready; return how many unfinished objects of a crashed run were removed. Raises OSError."""
@@ -128,20 +133,6 @@ class Store:
                 files.sync_folder(parent)  # also when another association made it, which may not be that far yet
             self._known_folders.add(path)
 
-    @contextlib.contextmanager
-    def claim(self, path: str) -> Iterator[None]:
-        """Keep a name to one association while it decides what to do with it."""
-        with self._claims:
-            while path in self._claimed:
-                self._claims.wait()
-            self._claimed.add(path)
-        try:
-            yield
-        finally:
-            with self._claims:
-                self._claimed.remove(path)
-                self._claims.notify_all()
-
 
 class IncomingInstance:
     """One instance on its way: `receive` its data set, then `finish` or `discard`.
@@ -153,8 +144,9 @@ class IncomingInstance:
         self._store = store
         self._instance = instance
         sop_class_uid = instance.sop_class_uid
-        self._root = filing.root_of(sop_class_uid, {})  # a title may change it
-        self._header = HeaderReader(instance.transfer_syntax, with_title=filing.needs_title(sop_class_uid))
+        self._root = filing.root_of(sop_class_uid, {}, store.policy)  # a title may change it
+        with_title = filing.needs_title(sop_class_uid, store.policy)
+        self._header = HeaderReader(instance.transfer_syntax, with_title=with_title)
         self._unreadable: CannotUnderstand | None = None
         self._failure: StorageError | None = None
         self._path = ""
@@ -195,6 +187,8 @@ class IncomingInstance:
             return self._keep()
         except OSError as error:
             raise files.out_of_resources(error, self._root.value) from error
+        except UnicodeEncodeError:
+            raise OutOfResources(f"{self._root.value}: file system can't hold the folder's name") from None
         finally:
             self.discard()
 
@@ -225,8 +219,7 @@ class IncomingInstance:
                 raise self._unreadable
             self._header.end()
         except CannotUnderstand as error:
-            name = filing.file_name_of(self._instance.sop_instance_uid)
-            quarantine = Destination(self._root, (filing.QUARANTINE,), name)
+            quarantine = filing.quarantine(self._root, self._instance.sop_instance_uid)
             raise Quarantined(str(error), self._file(quarantine, Duplicates.BOTH)) from None
         self._check_identity()
         instance = self._instance
@@ -241,7 +234,7 @@ class IncomingInstance:
             (header.SOP_CLASS_UID, "SOP Class UID", self._instance.sop_class_uid),
             (header.SOP_INSTANCE_UID, "SOP Instance UID", self._instance.sop_instance_uid),
         ):
-            got = self._header.values.get(tag, b"").strip(b" \0").decode("latin-1")
+            got = self._header.text_of(tag)
             if got and got != expected:
                 raise DataSetMismatch(f"{name} of data set and command differ")
 
@@ -253,45 +246,54 @@ class IncomingInstance:
             self._path = self._store.incoming[self._root].take_over(self._path, durable=self._store.durable)
         folder = self._store.folder(destination.root, destination.folders)
         try:
-            file_name, outcome = self._place(folder, destination.file_name, duplicates)
+            file_name, outcome = self._place(folder, destination, duplicates)
         except FileNotFoundError:  # the folder was removed since we made it
             self._store.forget_folders()
             self._store.folder(destination.root, destination.folders)
-            file_name, outcome = self._place(folder, destination.file_name, duplicates)
+            file_name, outcome = self._place(folder, destination, duplicates)
         if self._store.durable:
             files.sync_folder(folder)
         return Stored(destination.root, destination.folders, file_name, self.size, outcome)
 
-    def _place(self, folder: str, file_name: str, duplicates: Duplicates) -> tuple[str, Outcome]:
-        with self._store.claim(os.path.join(folder, file_name)):
-            candidate, outcome, number = file_name, Outcome.STORED, 1
-            while os.path.lexists(path := os.path.join(folder, candidate)):
-                if self._is_same(path):
-                    if self._store.durable:
-                        files.sync_file(path)  # its first sender may have gone before it was
-                    return candidate, Outcome.IDENTICAL
-                if duplicates is Duplicates.KEEP:
-                    raise DuplicateRefused("another data set with this UID is kept")
-                if duplicates is Duplicates.REPLACE:
-                    outcome = Outcome.REPLACED
-                    break
-                number += 1
-                candidate, outcome = filing.numbered(file_name, number), Outcome.NUMBERED
-            files.replace(self._path, path)
-            self._path = ""
-            return candidate, outcome
+    def _place(self, folder: str, destination: Destination, duplicates: Duplicates) -> tuple[str, Outcome]:
+        """Take the first name that is free, unless the instance is there already under one of them."""
+        outcome = Outcome.STORED
+        for file_name in destination.file_names():
+            path = os.path.join(folder, file_name)
+            try:
+                files.give_name(self._path, path)
+            except FileExistsError:
+                holder = self._holder_of(path)
+            else:
+                self._path = ""
+                return file_name, outcome
+            if holder is _Holder.THIS_DATA_SET:
+                if self._store.durable:
+                    files.sync_file(path)  # its first sender may have gone before it was
+                return file_name, Outcome.IDENTICAL
+            if holder is _Holder.THIS_INSTANCE and duplicates is Duplicates.KEEP:
+                raise DuplicateRefused("another data set with this UID is kept")
+            if holder is _Holder.THIS_INSTANCE and duplicates is Duplicates.REPLACE:
+                files.replace(self._path, path)
+                self._path = ""
+                return file_name, Outcome.REPLACED
+            outcome = Outcome.NUMBERED
+        raise AssertionError("names never run out")
 
-    def _is_same(self, path: str) -> bool:
-        """True when the file at `path` holds this data set in this transfer syntax, whoever sent it."""
+    def _holder_of(self, path: str) -> "_Holder":
+        """Whose file has the name. What can't be read as PS3.10 is another's, and is left alone."""
         try:
             with open(path, "rb") as file:
                 meta = part10.read(file)
                 start = file.tell()
+            if meta.media_storage_sop_instance_uid != self._instance.sop_instance_uid:
+                return _Holder.ANOTHER
+            is_same = meta.transfer_syntax_uid == self._instance.transfer_syntax
+            if is_same and files.same_content(path, start, self._path, self._head_size):
+                return _Holder.THIS_DATA_SET
         except (CannotUnderstand, OSError):
-            return False  # not one of ours: it is left alone, and this one gets another name
-        if meta.transfer_syntax_uid != self._instance.transfer_syntax:
-            return False
-        return files.same_content(path, start, self._path, self._head_size)
+            return _Holder.ANOTHER
+        return _Holder.THIS_INSTANCE
 
     def _seal(self) -> None:
         if self._store.durable:

@@ -120,10 +120,13 @@ def _split_components(value: bytes) -> list[bytes]:
 
 
 def _decode_component(part: bytes, first: str) -> str:
-    codec, shown, position, text = first, b"", 0, ""
-    for escape in _ESCAPE.finditer(part):
-        text += (shown + part[position : escape.start()]).decode(codec, "replace")
+    escapes = list(_ESCAPE.finditer(part))
+    if not escapes:
+        return _decode_undesignated(part, first)
+    text = _decode_undesignated(part[: escapes[0].start()], first)
+    ends = [escape.start() for escape in escapes[1:]] + [len(part)]
+    for escape, end in zip(escapes, ends, strict=True):
         codec, wants_escape = _ESCAPES[escape[0]]
         shown = escape[0] if wants_escape else b""
-        position = escape.end()
-    return text + (shown + part[position:]).decode(codec, "replace")
+        text += (shown + part[escape.end() : end]).decode(codec, "replace")
+    return text

@@ -1,0 +1,150 @@
+"""one value of a peer -> one name that every platform can hold.
+
+A folder is named by the value itself wherever that is possible. Where not, the name is made safe and gets a
+suffix from the value's SHA-256, so that two different values never share a folder: not after replacing, not
+after cutting, and not by imitating one of our own names.
+"""
+
+import base64
+import hashlib
+import re
+from dataclasses import dataclass
+
+from dcmstore.storage import text
+
+INCOMING = ".incoming"  # temporary files of objects under way
+QUARANTINE = "QUARANTINE"  # what could not be read far enough to file it
+
+
+@dataclass(frozen=True, slots=True)
+class Placeholder:
+    """What a level is called where its value is empty or missing."""
+
+    name: str
+    media_name: str  # for a DICOM file-set
+
+
+NO_PATIENT_ID = Placeholder("NO_PATIENT_ID", "NOPATID")
+NO_PATIENT_NAME = Placeholder("NO_PATIENT_NAME", "NOPATNAM")
+NO_STUDY_ID = Placeholder("NO_STUDY_ID", "NOSTUDY")
+NO_SERIES_NUMBER = Placeholder("NO_SERIES_NUMBER", "NOSERIES")
+_PLACEHOLDERS = (NO_PATIENT_ID, NO_PATIENT_NAME, NO_STUDY_ID, NO_SERIES_NUMBER)
+
+MAX_NAME = 64  # UTF-16 units of a folder's name, so that three levels and a UID fit Windows' 260
+MAX_MEDIA_NAME = 8  # characters (PS3.10 8.2)
+MAX_UID = 64  # characters (PS3.5 9.1)
+
+_DEVICES = {"CON", "PRN", "AUX", "NUL", "CONIN$", "CONOUT$", "CLOCK$"}
+_DEVICES |= {f"{port}{digit}" for port in ("COM", "LPT") for digit in "0123456789¹²³"}
+_OURS = {INCOMING.upper(), QUARANTINE, "DICOMDIR"}
+_OURS |= {name for placeholder in _PLACEHOLDERS for name in (placeholder.name, placeholder.media_name)}
+_SUFFIX = re.compile(r"~[0-9a-f]{8}$", re.IGNORECASE)
+_SHORT_NAME = re.compile(r"[^.]{1,6}~[0-9]{1,6}(\.[^.]{0,3})?")  # `LONGNA~1` opens another folder on NTFS
+_UNSAFE = re.compile(
+    r'[<>:"/\\|?*'  # not in names on Windows
+    "\x00-\x1f\x7f-\x9f"  # control characters
+    "\u00ad\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff"  # invisible, or turning text
+    "\ufff9-\ufffb\U0001d173-\U0001d17a\U000e0000-\U000e007f"  # the same, and rarer
+    "\ufffd\ud800-\udfff\ufdd0-\ufdef\ufffe\uffff]"  # what could not be decoded, and what is no character
+)
+_MEDIA_NAME = re.compile(r"[A-Z0-9_]{1,8}")
+_MEDIA_SUFFIX = re.compile(r"[A-Z0-9_]{0,2}_[A-Z2-7]{5}")
+_UID = re.compile(r"[0-9](?:[0-9.]*[0-9])?")
+
+
+def folder_name(value: bytes, character_set: bytes, placeholder: Placeholder) -> str:
+    """The folder's name for one raw value: readable, safe everywhere, and different for different values.
+
+    An empty value gives the placeholder. At most MAX_NAME UTF-16 units, so at most 192 bytes in UTF-8.
+    """
+    wanted = text.decode(value, character_set)
+    if not wanted:
+        return placeholder.name
+    safe = _UNSAFE.sub("_", wanted).rstrip(" .")
+    if safe.startswith((".", " ")):
+        safe = "_" + safe[1:]
+    if safe == wanted and _units(safe) <= MAX_NAME and not _is_reserved(safe):
+        return safe
+    suffix = "~" + _digest(value, wanted).hex()[:8]
+    stem = ("_" + safe if _is_device(safe) else safe)[:MAX_NAME]
+    while _units(stem) + len(suffix) > MAX_NAME:
+        stem = stem[:-1]
+    return stem.rstrip(" .") + suffix
+
+
+def media_folder_name(value: bytes, character_set: bytes, placeholder: Placeholder) -> str:
+    """The same for a folder of a DICOM file-set: 1 to 8 of A-Z, 0-9 and underscore (PS3.10 8.2 and 8.5).
+
+    There is room for 25 bits of the digest only: enough to tell the studies of a patient apart.
+    """
+    wanted = text.decode(value, character_set)
+    if not wanted:
+        return placeholder.media_name
+    is_ours = wanted in _OURS or _MEDIA_SUFFIX.fullmatch(wanted) is not None
+    if _MEDIA_NAME.fullmatch(wanted) and not is_ours and not _is_device(wanted):
+        return wanted
+    stem = re.sub(r"[^A-Z0-9]", "", wanted.upper())[:2]
+    return f"{stem}_{_base32(_digest(value, wanted))[:5]}"
+
+
+def _digest(value: bytes, decoded: str) -> bytes:
+    """What tells a value apart. Where decoding lost something (U+FFFD), that is its bytes."""
+    return hashlib.sha256(value.strip(b" \0") if "\ufffd" in decoded else decoded.encode("utf-8")).digest()
+
+
+def _base32(digest: bytes) -> str:
+    return base64.b32encode(digest).decode("ascii")
+
+
+def _units(name: str) -> int:
+    """The length of a name as Windows counts it."""
+    return len(name.encode("utf-16-le")) // 2
+
+
+def _is_reserved(name: str) -> bool:
+    """True for a name that means something else to Windows, is one of ours, or looks like one of ours."""
+    return (
+        _is_device(name)
+        or _SHORT_NAME.fullmatch(name) is not None
+        or name.upper() in _OURS
+        or name.lower().endswith(".dcm")
+        or _SUFFIX.search(name) is not None
+    )
+
+
+def _is_device(name: str) -> bool:
+    """Windows takes `con.txt` and `CON .txt` for the device too."""
+    return name.split(".")[0].rstrip(" ").upper() in _DEVICES
+
+
+def is_uid(uid: str) -> bool:
+    """True for digits and dots, at most 64 (PS3.5 9.1). A leading zero in a component is let pass: it is frequent."""
+    return len(uid) <= MAX_UID and _UID.fullmatch(uid) is not None
+
+
+def file_name_of(sop_instance_uid: str) -> str:
+    """`<SOPInstanceUID>.dcm`. Raises ValueError for what is not a UID: callers have refused it before."""
+    if not is_uid(sop_instance_uid):
+        raise ValueError(f"not a UID: {sop_instance_uid!r}")
+    return sop_instance_uid + ".dcm"
+
+
+def index_name_of(modality: bytes, instance_number: bytes, sop_instance_uid: str) -> str:
+    """A file name from modality and Instance Number that a DICOM file-set can hold: `CT12`.
+
+    Without a number of at most six digits it is made of the UID: two letters and six characters of its digest.
+    """
+    prefix = re.sub(r"[^A-Z0-9]", "", modality.decode("latin-1").upper()) or "IM"
+    number = instance_number.decode("latin-1").strip(" \0").removeprefix("+").lstrip("0") or "0"
+    if not instance_number.strip(b" \0") or not re.fullmatch("[0-9]{1,6}", number):
+        return prefix[:2] + _base32(hashlib.sha256(sop_instance_uid.encode("ascii")).digest())[:6]
+    return prefix[: MAX_MEDIA_NAME - len(number)] + number
+
+
+def numbered(file_name: str, number: int) -> str:
+    """The name of another instance that claims the same name: `1.2.3 (2).dcm`, `CT12_2`."""
+    stem, dot, extension = file_name.rpartition(".")
+    if dot:
+        return f"{stem} ({number}){dot}{extension}"
+    suffix = f"_{number}"
+    return file_name[: MAX_MEDIA_NAME - len(suffix)] + suffix
