@@ -32,6 +32,7 @@ bench: $(VENV)/installed-test interop-peers
 
 # Writes the pages that the code knows best.
 docs: $(VENV)/installed-test
+	$(BIN)/python tools/make_uids.py
 	$(BIN)/python -c 'from dcmstore import config; print(config.sample(), end="")' >docs/DcmStore.ini
 
 clean:

@@ -261,6 +261,66 @@ def test_an_empty_transfer_syntax_is_never_chosen(policy_name: str) -> None:
     assert chosen(policy_name, "", JPEG) == NegotiatedContext(1, ACCEPTED, JPEG)
 
 
+# --- with a profile --------------------------------------------------------------------------------
+
+PROFILE = replace(POLICY, profile={CT: (JPEG, EXPLICIT, IMPLICIT), PRIVATE: (PRIVATE_SYNTAX,)})
+
+
+def answer_of(policy: Policy, abstract_syntax: str, *proposed: str) -> tuple[ContextResult, str]:
+    request = AAssociateRQ("DCMSTORE", "CT1", (ProposedContext(1, abstract_syntax, proposed),))
+    (context,) = accepted(request, policy).presentation_contexts
+    return context.result, context.transfer_syntax
+
+
+def test_only_the_classes_of_a_profile_are_accepted() -> None:
+    assert results(request_for(CT, "1.2.840.10008.5.1.4.1.1.4", FIND, "1.2.3", ""), PROFILE) == [
+        ACCEPTED, NO_CLASS, NO_CLASS, NO_CLASS, NO_CLASS
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("proposed", "expected"),
+    [
+        ((IMPLICIT, EXPLICIT, JPEG), JPEG),
+        ((IMPLICIT, JPEG_2000, EXPLICIT), EXPLICIT),
+        (("", BIG_ENDIAN, IMPLICIT), IMPLICIT),
+    ],
+)
+@each_policy
+def test_the_first_of_the_profiles_transfer_syntaxes_that_is_proposed_is_chosen(
+    policy_name: str, proposed: tuple[str, ...], expected: str
+) -> None:
+    assert answer_of(replace(PROFILE, prefer_syntax=policy_name), CT, *proposed) == (ACCEPTED, expected)
+
+
+@pytest.mark.parametrize("proposed", [(JPEG_2000,), (BIG_ENDIAN, DEFLATED), ("",), ()])
+def test_a_context_without_a_transfer_syntax_of_the_profile_is_refused(proposed: tuple[str, ...]) -> None:
+    assert answer_of(PROFILE, CT, *proposed)[0] is NO_SYNTAX
+
+
+@pytest.mark.parametrize("accept_unknown", [True, False])
+def test_a_private_class_is_accepted_when_the_profile_lists_it(accept_unknown: bool) -> None:
+    policy = replace(PROFILE, accept_unknown=accept_unknown)
+    assert answer_of(policy, PRIVATE, EXPLICIT, PRIVATE_SYNTAX) == (ACCEPTED, PRIVATE_SYNTAX)
+
+
+def test_common_extended_negotiation_does_not_widen_a_profile() -> None:
+    request = request_for("1.2.3.4", information=common("1.2.3.4", "1.2.840.10008.4.2"))
+    assert results(request, PROFILE) == [NO_CLASS]
+
+
+@pytest.mark.parametrize("profile", [{}, {VERIFICATION: (BIG_ENDIAN,)}])
+def test_verification_is_accepted_whatever_the_profile_lists(profile: dict[str, tuple[str, ...]]) -> None:
+    policy = replace(POLICY, profile=profile)
+    assert answer_of(policy, VERIFICATION, JPEG, IMPLICIT) == (ACCEPTED, IMPLICIT)
+    assert answer_of(policy, VERIFICATION, "")[0] is NO_SYNTAX
+
+
+def test_verification_prefers_what_the_profile_lists_for_it() -> None:
+    policy = replace(POLICY, profile={VERIFICATION: (BIG_ENDIAN,)})
+    assert answer_of(policy, VERIFICATION, IMPLICIT, BIG_ENDIAN) == (ACCEPTED, BIG_ENDIAN)
+
+
 # --- the answer as a whole -------------------------------------------------------------------------
 
 
@@ -280,9 +340,7 @@ def test_a_refused_context_still_names_a_transfer_syntax() -> None:
 
 
 def test_one_class_in_two_contexts_is_accepted_twice() -> None:
-    request = AAssociateRQ(
-        "DCMSTORE", "CT1", (ProposedContext(1, CT, (EXPLICIT,)), ProposedContext(3, CT, (JPEG,)))
-    )
+    request = AAssociateRQ("DCMSTORE", "CT1", (ProposedContext(1, CT, (EXPLICIT,)), ProposedContext(3, CT, (JPEG,))))
     answer = accepted(request)
     assert [context.transfer_syntax for context in answer.presentation_contexts] == [EXPLICIT, JPEG]
 
@@ -402,6 +460,7 @@ policies = st.builds(
     st.sampled_from([frozenset(), frozenset({"CT1"})]),
     st.booleans(),
     st.sampled_from(sorted(PREFERENCES)),
+    st.sampled_from([None, {}, PROFILE.profile, {VERIFICATION: (EXPLICIT,)}]),
 )
 plain_requests = associate_requests.map(
     lambda request: replace(request, application_context_name=uids.APPLICATION_CONTEXT, protocol_version=1)

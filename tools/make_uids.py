@@ -1,13 +1,15 @@
-"""pydicom's UID dictionary -> src/dcmstore/uids.py, so that receiving needs no package at run time.
+"""pydicom's UID dictionary -> src/dcmstore/uids.py and uid_names.py, so that receiving needs no package at run time.
 
-Run `python tools/make_uids.py` after an upgrade of pydicom; a test fails when the two differ.
+Run `make docs` after an upgrade of pydicom or pynetdicom; a test fails when the two differ.
 """
 
+import re
 from pathlib import Path
 
 from pydicom._uid_dict import UID_dictionary
+from pynetdicom import sop_class
 
-TARGET = Path(__file__).parent.parent / "src" / "dcmstore" / "uids.py"
+PACKAGE = Path(__file__).parent.parent / "src" / "dcmstore"
 
 HEADER = '''"""What a registered UID is: the names of PS3.6 Annex A, and which SOP classes are storage.
 
@@ -16,6 +18,21 @@ Written by tools/make_uids.py from pydicom's dictionary; do not edit.
 
 '''
 
+NAMES_HEADER = '''"""keyword of PS3.6 Annex A -> UID. A module of its own, for only a profile file needs it.
+
+Written by tools/make_uids.py from pydicom's dictionary; do not edit.
+"""
+
+'''
+
+
+def dictionary() -> dict[str, tuple[str, str, str]]:
+    """UID -> name, kind, keyword: pydicom's, and the newest storage classes, which only pynetdicom knows yet."""
+    entries = {uid: (entry[0], entry[1], entry[4]) for uid, entry in UID_dictionary.items()}
+    for keyword, uid in sop_class._STORAGE_CLASSES.items():
+        entries.setdefault(str(uid), (re.sub(r"(?<=[a-z])(?=[A-Z])", " ", keyword), "SOP Class", keyword))
+    return entries
+
 
 def is_storage(uid: str, name: str) -> bool:
     """Storage classes carry the word in their name; Storage Commitment (1.2.840.10008.1.20) does not store."""
@@ -23,14 +40,14 @@ def is_storage(uid: str, name: str) -> bool:
 
 
 def table(title: str, entries: dict[str, str]) -> str:
-    rows = "".join(f'    "{uid}": "{name}",\n' for uid, name in entries.items())
+    rows = "".join(f'    "{key}": "{value}",\n' for key, value in entries.items())
     return f"{title}: dict[str, str] = {{\n{rows}}}\n"
 
 
 def module() -> str:
     """The text of uids.py."""
-    named = {uid: entry[0] for uid, entry in UID_dictionary.items() if entry[0]}
-    kind = {uid: entry[1] for uid, entry in UID_dictionary.items()}
+    named = {uid: name for uid, (name, _, _) in dictionary().items() if name}
+    kind = {uid: kind for uid, (_, kind, _) in dictionary().items()}
     sop_classes = {u: n for u, n in named.items() if kind[u] in ("SOP Class", "Meta SOP Class")}
     storage = {u: n for u, n in sop_classes.items() if is_storage(u, n)}
     other = {u: n for u, n in sop_classes.items() if u not in storage}
@@ -60,5 +77,15 @@ def name_of(uid: str) -> str:
     )
 
 
+def names_module() -> str:
+    """The text of uid_names.py."""
+    keyword = {uid: keyword for uid, (_, _, keyword) in dictionary().items() if keyword}
+    kind = {uid: kind for uid, (_, kind, _) in dictionary().items()}
+    sop_classes = {keyword[u]: u for u in keyword if kind[u] in ("SOP Class", "Meta SOP Class")}
+    transfer_syntaxes = {keyword[u]: u for u in keyword if kind[u] == "Transfer Syntax"}
+    return NAMES_HEADER + table("SOP_CLASSES", sop_classes) + "\n" + table("TRANSFER_SYNTAXES", transfer_syntaxes)
+
+
 if __name__ == "__main__":
-    TARGET.write_text(module(), encoding="utf-8")
+    (PACKAGE / "uids.py").write_text(module(), encoding="utf-8")
+    (PACKAGE / "uid_names.py").write_text(names_module(), encoding="utf-8")

@@ -13,9 +13,10 @@ import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from dcmstore import __version__, config, logs, scu, sockets
+from dcmstore import __version__, config, logs, profile, scu, sockets
 from dcmstore.config import Configuration, Settings
 from dcmstore.errors import CannotUnderstand, ConfigurationError
+from dcmstore.profile import Profile
 from dcmstore.server import Server
 from dcmstore.storage.examine import examine
 from dcmstore.storage.filing import FilingPolicy, Root
@@ -99,19 +100,20 @@ def _run(options: argparse.Namespace) -> int:
     for root, folder in _roots(settings).items():
         if problem := _folder_problem(folder):
             raise ConfigurationError(_root_message(configuration, root, folder, problem))
+    in_force = profile.in_force(configuration)
     log = _open_log(settings, options.config)
     try:
-        return _receive(configuration, log)
+        return _receive(configuration, in_force, log)
     finally:
         log.close()
 
 
-def _receive(configuration: Configuration, log: logs.Log) -> int:
+def _receive(configuration: Configuration, in_force: Profile | None, log: logs.Log) -> int:
     settings = configuration.settings
-    for warning in configuration.warnings:
+    for warning in (*configuration.warnings, *(in_force.warnings if in_force else ())):
         log.warning("config.warning", text=warning)
     store = _store(settings)
-    server = Server(settings, store, log)
+    server = Server(settings, store, log, in_force.sop_classes if in_force else None)
     try:
         server.start()
     except OSError as error:
@@ -131,6 +133,7 @@ def _receive(configuration: Configuration, log: logs.Log) -> int:
         port=server.address[1],
         images=settings.img_dir,
         rdsr=settings.rdsr_dir,
+        profile=in_force.name if in_force else None,
     )
     _wait_for_stop()
     log.info("receiver.stopping", associations=server.associations, timeout=settings.stop_timeout)
@@ -171,22 +174,24 @@ def _open_log(settings: Settings, ini: Path) -> logs.Log:
 def _check(options: argparse.Namespace) -> int:
     configuration = _read(options.config)
     settings = configuration.settings
+    in_force = profile.in_force(configuration)
     for field_name, key in config.keys_in_order():
         value = config.shown(getattr(settings, field_name))
         print(f"{key.name + '=':20} {value:40} ({configuration.source(field_name)})")
     print()
     problems = False
-    for is_fine, text in _findings(configuration):
+    for is_fine, text in _findings(configuration, in_force):
         problems |= not is_fine
         print(f"{'ok  ' if is_fine else 'FAIL'}  {text}")
     return int(problems)
 
 
-def _findings(configuration: Configuration) -> Iterator[tuple[bool, str]]:
+def _findings(configuration: Configuration, in_force: Profile | None) -> Iterator[tuple[bool, str]]:
     """What `run` will need, each with whether it is there."""
     settings = configuration.settings
-    for warning in configuration.warnings:
+    for warning in (*configuration.warnings, *(in_force.warnings if in_force else ())):
         yield True, f"note: {warning}"
+    yield True, _what_is_accepted(in_force)
     for root, folder in _roots(settings).items():
         problem = _folder_problem(folder)
         if problem:
@@ -199,6 +204,16 @@ def _findings(configuration: Configuration) -> Iterator[tuple[bool, str]]:
         yield True, f"port {settings.port} is free"
     except OSError as error:
         yield False, f"port {settings.port}: {_port_problem(error)}; {_PORT_ADVICE}"
+
+
+def _what_is_accepted(in_force: Profile | None) -> str:
+    if in_force is None:
+        return f"no {profile.FILE_NAME}: every SOP class and transfer syntax"
+    others = [name for name in in_force.names if name != in_force.name]
+    return (
+        f"{in_force.path}, profile {in_force.name} (line {in_force.line}): {len(in_force.sop_classes)} SOP classes"
+        + (f"; not in use: {', '.join(others)}" if others else "")
+    )
 
 
 # --- where and echo ------------------------------------------------------------------------------

@@ -153,6 +153,11 @@ class Settings:
         "Transfer syntax to take when a sender proposes several in one context: uncompressed and compressed take "
         "the first of that kind, sender takes the one it names first. Objects are stored as they are sent.",
     )  # fmt: skip
+    profile: str = _key(
+        "profile", "", _text, "the name of a profile, or nothing for the first",
+        "Which profile of PresContextCfg.ini to use. With that file beside this one, only the SOP classes and transfer "
+        "syntaxes that the profile lists are accepted, and accept-unknown and prefer-syntax do not count.",
+    )  # fmt: skip
     check_called_ae: bool = _key(
         "check-called-ae", False, *_SWITCH, "Reject senders that call another AE title than localAE.",
     )  # fmt: skip
@@ -249,23 +254,30 @@ def read(path: Path) -> Configuration:
 
 
 def _assignments(path: Path) -> Iterator[tuple[int, str, str]]:
-    """Yield (line number, key, value) of each line that is not empty and not a comment."""
-    for number, line in enumerate(re.split(r"\r\n|\r|\n", _text_of(path)), 1):
-        line = line.strip()
-        if not line or line.startswith(("#", ";")):
-            continue
+    for number, line in lines_of(path, advice="; `dcmstore init DIR` makes one"):
         name, sign, value = line.partition("=")
         if not sign:
             raise ConfigurationError(f"{path}, line {number}: {line!r} has no '='; allowed is a line 'key= value'")
         yield number, name.strip(), value.strip()
 
 
-def _text_of(path: Path) -> str:
+def lines_of(path: Path, *, advice: str = "") -> Iterator[tuple[int, str]]:
+    """Yield (line number, line) without blanks at its ends; empty lines and comments are left out.
+
+    Raises ConfigurationError, with the advice at its end, when the file can't be read.
+    """
+    for number, line in enumerate(re.split(r"\r\n|\r|\n", _text_of(path, advice)), 1):
+        line = line.strip()
+        if line and not line.startswith(("#", ";")):
+            yield number, line
+
+
+def _text_of(path: Path, advice: str) -> str:
     """The file as text: UTF-8 with or without a byte order mark, else Windows-1252, as Notepad writes it."""
     try:
         raw = path.read_bytes()
     except OSError as error:
-        raise ConfigurationError(f"{path}: can't be read: {error.strerror}; `dcmstore init DIR` makes one") from None
+        raise ConfigurationError(f"{path}: can't be read: {error.strerror}{advice}") from None
     try:
         return raw.decode("utf-8-sig")
     except UnicodeDecodeError:

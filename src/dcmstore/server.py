@@ -43,9 +43,14 @@ class TimedOut(DcmStoreError):
 
 
 class Server:
-    """Listens, serves associations, and drains. `start` returns when the port listens; `stop` when all is quiet."""
+    """Listens, serves associations, and drains. `start` returns when the port listens; `stop` when all is quiet.
 
-    def __init__(self, settings: Settings, store: Store, log: Log) -> None:
+    `profile` is what alone is accepted, as negotiation.Policy has it; None accepts everything that can be stored.
+    """
+
+    def __init__(
+        self, settings: Settings, store: Store, log: Log, profile: Mapping[str, tuple[str, ...]] | None = None
+    ) -> None:
         self.log = log
         self.policy = Policy(
             ae_title=settings.local_ae,
@@ -54,6 +59,7 @@ class Server:
             allowed_calling_ae_titles=settings.allowed_ae,
             accept_unknown=settings.accept_unknown,
             prefer_syntax=settings.prefer_syntax,
+            profile=profile,
         )
         self.limits = Limits(settings.artim_timeout, settings.idle_timeout, settings.stall_timeout)
         self.services: Mapping[int, Service] = {

@@ -209,6 +209,10 @@ STORAGE_SOP_CLASSES: dict[str, str] = {
     "1.2.840.10008.5.1.4.43.1": "Generic Implant Template Storage",
     "1.2.840.10008.5.1.4.44.1": "Implant Assembly Template Storage",
     "1.2.840.10008.5.1.4.45.1": "Implant Template Group Storage",
+    "1.2.840.10008.5.1.4.1.1.9.100.1": "Waveform Presentation State Storage",
+    "1.2.840.10008.5.1.4.1.1.9.100.2": "Waveform Acquisition Presentation State Storage",
+    "1.2.840.10008.5.1.4.1.1.66.7": "Label Map Segmentation Storage",
+    "1.2.840.10008.5.1.4.1.1.66.8": "Height Map Segmentation Storage",
 }
 
 OTHER_SOP_CLASSES: dict[str, str] = {
@@ -380,6 +384,10 @@ TRANSFER_SYNTAXES: dict[str, str] = {
     "1.2.840.10008.1.2.7.2": "SMPTE ST 2110-20 Uncompressed Interlaced Active Video",
     "1.2.840.10008.1.2.7.3": "SMPTE ST 2110-30 PCM Digital Audio",
     "1.2.840.10008.1.20": "Papyrus 3 Implicit VR Little Endian",
+    "1.2.840.10008.1.2.4.110": "JPEG XL Lossless",
+    "1.2.840.10008.1.2.4.111": "JPEG XL JPEG Recompression",
+    "1.2.840.10008.1.2.4.112": "JPEG XL",
+    "1.2.840.10008.1.2.8.1": "Deflated Image Frame Compression",
 }
 
 VERIFICATION = "1.2.840.10008.1.1"

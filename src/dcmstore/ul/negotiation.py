@@ -1,6 +1,6 @@
 """A-ASSOCIATE-RQ + policy -> A-ASSOCIATE-AC or -RJ: a pure function (PS3.8 9.3, PS3.7 annex D)."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from dcmstore import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME, uids
@@ -72,6 +72,8 @@ class Policy:
     allowed_calling_ae_titles: frozenset[str] = frozenset()  # empty: any
     accept_unknown: bool = True  # SOP classes that the standard does not list
     prefer_syntax: str = "uncompressed"  # a key of PREFERENCES
+    # SOP class -> transfer syntaxes, the preferred one first. The two fields above count only without it.
+    profile: Mapping[str, tuple[str, ...]] | None = None
 
 
 def negotiate(request: AAssociateRQ, policy: Policy, *, has_room: bool = True) -> AAssociateAC | AAssociateRJ:
@@ -126,21 +128,38 @@ def _negotiate_context(
     if not _is_supported(context.abstract_syntax, policy, stored_by_negotiation):
         result = ContextResult.ABSTRACT_SYNTAX_NOT_SUPPORTED
         return NegotiatedContext(context.context_id, result, uids.IMPLICIT_VR_LITTLE_ENDIAN)
-    proposed = tuple(syntax for syntax in context.transfer_syntaxes if syntax)
-    if not proposed:
+    chosen = _choose_transfer_syntax(context, policy)
+    if not chosen:
         result = ContextResult.TRANSFER_SYNTAXES_NOT_SUPPORTED
         return NegotiatedContext(context.context_id, result, uids.IMPLICIT_VR_LITTLE_ENDIAN)
-    chosen = PREFERENCES[policy.prefer_syntax](proposed)
     return NegotiatedContext(context.context_id, ContextResult.ACCEPTANCE, chosen)
 
 
 def _is_supported(abstract_syntax: str, policy: Policy, stored_by_negotiation: frozenset[str]) -> bool:
-    """Verification, storage, and what nobody registered but somebody sends."""
-    if abstract_syntax == uids.VERIFICATION or abstract_syntax in uids.STORAGE_SOP_CLASSES:
+    """Verification, then what the profile lists; without one storage, and what nobody registered but somebody sends."""
+    if abstract_syntax == uids.VERIFICATION:
+        return True
+    if policy.profile is not None:
+        return abstract_syntax in policy.profile
+    if abstract_syntax in uids.STORAGE_SOP_CLASSES:
         return True
     if abstract_syntax in uids.OTHER_SOP_CLASSES or not abstract_syntax:
         return False
     return policy.accept_unknown or abstract_syntax in stored_by_negotiation
+
+
+def _choose_transfer_syntax(context: ProposedContext, policy: Policy) -> str:
+    """The profile's first that is proposed, or nothing; without a profile the preference decides.
+
+    Verification has no data set, so none of its transfer syntaxes is refused: a C-ECHO works whatever the profile says.
+    """
+    proposed = tuple(syntax for syntax in context.transfer_syntaxes if syntax)
+    if policy.profile is not None:
+        listed = policy.profile.get(context.abstract_syntax, ())
+        chosen = next((syntax for syntax in listed if syntax in proposed), "")
+        if chosen or context.abstract_syntax != uids.VERIFICATION:
+            return chosen
+    return PREFERENCES[policy.prefer_syntax](proposed) if proposed else ""
 
 
 def _answer_roles(request: AAssociateRQ, contexts: tuple[NegotiatedContext, ...]) -> tuple[RoleSelection, ...]:
