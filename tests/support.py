@@ -2,7 +2,6 @@
 
 import contextlib
 import io
-import logging
 import socket
 import struct
 from collections.abc import Iterator
@@ -14,7 +13,7 @@ from dcmstore.config import Settings
 from dcmstore.dimse import command
 from dcmstore.dimse.command import CommandField, CommandSet
 from dcmstore.dimse.message import MessageAssembly
-from dcmstore.logs import Log
+from dcmstore.logs import Log, StreamSink
 from dcmstore.server import Server
 from dcmstore.storage.filing import FilingPolicy, Root
 from dcmstore.storage.store import Duplicates, Store
@@ -106,7 +105,7 @@ def running(folder: Path, settings: Settings | None = None) -> Iterator[Receiver
     roots = {Root.IMAGES: str(images), Root.DOSE_REPORTS: str(rdsr)}
     store = Store(roots, policy, durable=settings.durable, duplicates=Duplicates(settings.duplicates))
     text = io.StringIO()
-    log = Log([logging.StreamHandler(text)], settings.log_level)
+    log = Log([StreamSink(text)], settings.log_level)
     server = Server(settings, store, log)
     server.start()
     store.open()

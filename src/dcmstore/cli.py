@@ -158,14 +158,14 @@ def _wait_for_stop() -> None:
 
 
 def _open_log(settings: Settings, ini: Path) -> logs.Log:
-    handlers = logs.stderr_handler()
+    sinks = logs.stderr_sinks()
     if settings.logfile:
         path = ini.absolute().parent / LOG_NAME
         try:
-            handlers.append(logs.file_handler(path, settings.logfile_size, settings.logfile_keep))
+            sinks.append(logs.FileSink(path, settings.logfile_size * logs.MEGABYTE, settings.logfile_keep))
         except OSError as error:
             raise ConfigurationError(f"logfile= 1: {path} can't be written: {error.strerror}") from None
-    return logs.Log(handlers, settings.log_level)
+    return logs.Log(sinks, settings.log_level)
 
 
 # --- check ---------------------------------------------------------------------------------------

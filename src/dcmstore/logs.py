@@ -1,100 +1,177 @@
 """facts -> lines: one line an event, `time LEVEL event key=value …`, written behind everybody's back.
 
-Callers only queue a fact; one thread formats and writes. A log that can't keep up, or whose pipe nobody reads,
-loses lines and says how many, and never holds up a store.
+Callers only queue a fact; one thread formats and writes what has gathered, in one go. A log that can't keep up, or
+whose pipe nobody reads, loses lines and says how many, and never holds up a store.
 """
 
 import json
-import logging
-import logging.handlers
+import re
 import sys
 import threading
+import time
 from collections.abc import Mapping, Sequence
-from datetime import datetime
+from enum import IntEnum
 from pathlib import Path
 from queue import SimpleQueue
-from typing import TypeAlias
+from typing import IO, Protocol, TypeAlias
 
 MAX_QUEUED = 10_000  # lines, about 5 MB; two to three seconds of the fastest sender
+MAX_BATCH = 1_000  # lines written in one go
 MEGABYTE = 1024 * 1024
 CLOSE_WAIT = 5.0  # seconds that the last lines may take at the end
 
-LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
+_Fact: TypeAlias = tuple[float, "Level", str, Mapping[str, object]]
 
-_Fact: TypeAlias = tuple[float, int, str, Mapping[str, object]]
+_PLAIN = re.compile(r"""[^\s"'=\\]+""")
+
+
+class Level(IntEnum):
+    """How much a line matters; the names are those of `log-level`."""
+
+    DEBUG = 10
+    INFO = 20
+    WARNING = 30
+    ERROR = 40
+
+
+class Sink(Protocol):
+    """Where lines go. `write` may raise OSError."""
+
+    def write(self, text: str) -> None: ...
+
+    def close(self) -> None: ...
+
+
+class StreamSink:
+    """A stream of somebody else, such as standard error."""
+
+    def __init__(self, stream: IO[str]) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> None:
+        self._stream.write(text)
+        self._stream.flush()
+
+    def close(self) -> None:
+        """The stream is not ours to close."""
+
+
+class FileSink:
+    """A file that is put aside as `.1`, `.2` … before it grows over its size; the oldest are removed.
+
+    `max_size` is in bytes, `kept` how many are kept aside. Raises OSError when the file can't be opened.
+    """
+
+    def __init__(self, path: Path, max_size: int, kept: int) -> None:
+        self._path = path
+        self._max_size = max_size
+        self._kept = kept
+        self._file = path.open("ab", buffering=0)
+
+    def write(self, text: str) -> None:
+        encoded = text.encode("utf-8", "backslashreplace")
+        if self._file.tell() and self._file.tell() + len(encoded) > self._max_size:
+            self._put_aside()
+        self._file.write(encoded)
+
+    def close(self) -> None:
+        self._file.close()
+
+    def _put_aside(self) -> None:
+        self._file.close()
+        names = [self._path, *(self._path.with_name(f"{self._path.name}.{n}") for n in range(1, self._kept + 1))]
+        for older, newer in zip(reversed(names[1:]), reversed(names[:-1]), strict=True):
+            if newer.exists():
+                newer.replace(older)
+        self._file = self._path.open("ab", buffering=0)
 
 
 def quote(value: object) -> str:
     """A value as it stands in a line: plain where that is unmistakable, else in quotes with escapes."""
     text = str(value)
-    if text and not any(character in " \"=\\'" for character in text) and text.isprintable():
+    is_printable = text.isprintable()
+    if is_printable and _PLAIN.fullmatch(text):
         return text
-    return json.dumps(text, ensure_ascii=not text.isprintable())
+    return json.dumps(text, ensure_ascii=not is_printable)
 
 
 def line(event: str, facts: Mapping[str, object]) -> str:
     """One event as text, without time and level."""
-    return " ".join([event, *(f"{key}={quote(value)}" for key, value in facts.items() if value is not None)])
+    return " ".join([event, *[f"{key}={quote(value)}" for key, value in facts.items() if value is not None]])
 
 
 class Log:
     """The one log of a process. `close` writes what is queued."""
 
-    def __init__(self, handlers: Sequence[logging.Handler], level: str = "info") -> None:
-        self._handlers = handlers
-        self._level = LEVELS[level]
-        self.is_debug = self._level <= logging.DEBUG
+    def __init__(self, sinks: Sequence[Sink], level: str = "info") -> None:
+        self._sinks = sinks
+        self._level = Level[level.upper()]
+        self.is_debug = self._level <= Level.DEBUG
         self._queue: SimpleQueue[_Fact | None] = SimpleQueue()
         self._dropped = 0
+        self._second = 0
+        self._stamp = ("", "")  # of that second: what stands in front of the milliseconds, and behind
         self._thread = threading.Thread(target=self._run, name="log", daemon=True)
         self._thread.start()
 
     def debug(self, event: str, **facts: object) -> None:
-        self._put(logging.DEBUG, event, facts)
+        self._put(Level.DEBUG, event, facts)
 
     def info(self, event: str, **facts: object) -> None:
-        self._put(logging.INFO, event, facts)
+        self._put(Level.INFO, event, facts)
 
     def warning(self, event: str, **facts: object) -> None:
-        self._put(logging.WARNING, event, facts)
+        self._put(Level.WARNING, event, facts)
 
     def error(self, event: str, **facts: object) -> None:
-        self._put(logging.ERROR, event, facts)
+        self._put(Level.ERROR, event, facts)
 
     def close(self) -> None:
         self._queue.put(None)
         self._thread.join(CLOSE_WAIT)
 
-    def _put(self, level: int, event: str, facts: Mapping[str, object]) -> None:
+    def _put(self, level: Level, event: str, facts: Mapping[str, object]) -> None:
         if level < self._level:
             return
         if self._queue.qsize() >= MAX_QUEUED:
             self._dropped += 1
             return
-        self._queue.put((datetime.now().timestamp(), level, event, facts))
+        self._queue.put((time.time(), level, event, facts))
 
     def _run(self) -> None:
-        while (fact := self._queue.get()) is not None:
-            self._write(*fact)
-            if self._dropped:
-                dropped, self._dropped = self._dropped, 0
-                self._write(fact[0], logging.WARNING, "log.dropped", {"lines": dropped})
-        for handler in self._handlers:
-            handler.close()
+        is_open = True
+        while is_open:
+            facts = [self._queue.get()]
+            while len(facts) < MAX_BATCH and not self._queue.empty():
+                facts.append(self._queue.get())
+            is_open = None not in facts
+            self._write([fact for fact in facts if fact is not None])
+        for sink in self._sinks:
+            sink.close()
 
-    def _write(self, time: float, level: int, event: str, facts: Mapping[str, object]) -> None:
-        stamp = datetime.fromtimestamp(time).astimezone().isoformat(timespec="milliseconds")
-        text = f"{stamp} {logging.getLevelName(level):7} {line(event, facts)}"
-        record = logging.makeLogRecord({"levelno": level, "msg": text})
-        for handler in self._handlers:
-            handler.handle(record)
+    def _write(self, facts: list[_Fact]) -> None:
+        if self._dropped and facts:
+            dropped, self._dropped = self._dropped, 0
+            facts.append((facts[-1][0], Level.WARNING, "log.dropped", {"lines": dropped}))
+        text = "".join(map(self._format, facts))
+        for sink in self._sinks:
+            try:
+                sink.write(text)
+            except OSError:  # a full disk or a closed terminal: told with the first line that can be written again
+                self._dropped += len(facts)
+
+    def _format(self, fact: _Fact) -> str:
+        moment, level, event, facts = fact
+        second = int(moment)
+        if second != self._second:
+            local = time.localtime(second)
+            offset = time.strftime("%z", local)
+            self._second = second
+            self._stamp = time.strftime("%Y-%m-%dT%H:%M:%S", local), f"{offset[:3]}:{offset[3:]}"
+        before, behind = self._stamp
+        return f"{before}.{int(moment * 1000) % 1000:03d}{behind} {level.name:7} {line(event, facts)}\n"
 
 
-def stderr_handler() -> list[logging.Handler]:
+def stderr_sinks() -> list[Sink]:
     """Standard error, or nothing where there is none: a Windows service has no console."""
-    return [logging.StreamHandler(sys.stderr)] if sys.stderr is not None else []
-
-
-def file_handler(path: Path, megabytes: int, kept: int) -> logging.Handler:
-    """A file that is renamed to `.1`, `.2` … when it is full, of which `kept` stay. Raises OSError."""
-    return logging.handlers.RotatingFileHandler(path, maxBytes=megabytes * MEGABYTE, backupCount=kept, encoding="utf-8")
+    return [StreamSink(sys.stderr)] if sys.stderr is not None else []

@@ -32,6 +32,7 @@ from dcmstore.ul.timers import Limits, Phase, Timers
 
 RECEIVE_BUFFER = 256 * 1024  # bytes an association; pages that no data reached cost no memory
 ACCEPT_PAUSE = 0.05  # seconds after a connection could not be accepted, for instance for want of descriptors
+TICK = 5.0  # seconds between looks at the timers while nothing comes
 CUT_WAIT = 2.0  # seconds that a thread gets to notice that its connection was cut
 
 
@@ -228,6 +229,8 @@ class Connection:
         """Serve, and whatever happens leave nothing behind: a fault of ours ends one association, not the service."""
         try:
             sockets.tune(self._socket)
+            limits = self._server.limits
+            sockets.limit_waiting(self._socket, receive=min(TICK, limits.shortest), send=limits.stall)
             return self._serve()
         except TimedOut as timer:
             return str(timer)
@@ -275,20 +278,18 @@ class Connection:
                 self._abort(AAbort(AbortSource.SERVICE_USER, AbortReason.NOT_SPECIFIED))
         return how or "peer closed the connection without a release"
 
-    def _receive(self, buffer: bytearray, *, is_ending: bool) -> int:  # hot: bench/run.py
+    def _receive(self, buffer: bytearray, *, is_ending: bool) -> int:  # hot: bench
         """The next bytes of the stream; 0 when the peer has closed, or has had its time to."""
-        remaining = self._timers.remaining(time.monotonic())
-        try:
-            if remaining <= 0:
-                raise TimeoutError
-            self._socket.settimeout(remaining)
-            size = self._socket.recv_into(buffer)
-        except TimeoutError:
-            if is_ending:
-                return 0
-            raise TimedOut(self._time_out()) from None
-        sockets.acknowledge_now(self._socket)
-        return size
+        while self._timers.remaining(time.monotonic()) > 0:
+            try:
+                size = self._socket.recv_into(buffer)
+            except sockets.GAVE_UP:
+                continue
+            sockets.acknowledge_now(self._socket)
+            return size
+        if is_ending:
+            return 0
+        raise TimedOut(self._time_out())
 
     def _time_out(self) -> str:
         """Tell the peer that its time is up (AA-2 before an association, else an abort), and say which timer it was."""
@@ -358,7 +359,7 @@ class Connection:
             )
         return accepted
 
-    def _perform(self, fragment: Fragment) -> None:  # hot: bench/run.py
+    def _perform(self, fragment: Fragment) -> None:  # hot: bench
         assert self._provider is not None
         if self._log.is_debug:
             kind = ("command" if fragment.is_command else "data set") + (" last" if fragment.is_last else "")
@@ -382,10 +383,12 @@ class Connection:
     def _send(self, encoded: bytes) -> None:
         if self._log.is_debug:
             self._log.debug(">", peer=self._peer, bytes=len(encoded), type=f"{encoded[0]:02X}H")
-        self._socket.settimeout(self._server.limits.stall)
-        self._socket.sendall(encoded)
+        try:
+            self._socket.sendall(encoded)
+        except sockets.GAVE_UP:
+            raise TimedOut("stall-timeout ran out, for the peer does not read what is sent to it") from None
 
     def _abort(self, answer: AAbort) -> None:
         """Send A-ABORT; a peer that is gone can't hear it, and that is all the same."""
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError, TimedOut):
             self._send(self._association.abort(answer))

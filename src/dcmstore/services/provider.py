@@ -42,7 +42,7 @@ class ServiceProvider:
     def is_between_messages(self) -> bool:
         return self._assembly.is_between_messages
 
-    def receive(self, fragment: Fragment) -> Outcome | None:  # hot: bench/run.py
+    def receive(self, fragment: Fragment) -> Outcome | None:  # hot: bench
         """Take the next fragment; return the outcome of the message that it completes, else None.
 
         Raises ProtocolError on a message that nobody can answer.

@@ -55,7 +55,7 @@ def create(path: str) -> int:
     return os.open(path, _NEW, FILE_MODE)
 
 
-def write_all(descriptor: int, buffers: Sequence[Buffer]) -> None:  # hot: bench/run.py
+def write_all(descriptor: int, buffers: Sequence[Buffer]) -> None:  # hot: bench
     """Write the buffers one behind the other, in one call where the system can."""
     written = os.writev(descriptor, buffers) if _HAS_WRITEV else 0
     if written == sum(map(len, buffers)):
@@ -88,7 +88,7 @@ def sync_file(path: str) -> None:
         os.close(descriptor)
 
 
-def give_name(source: str, target: str) -> None:  # hot: bench/run.py
+def give_name(source: str, target: str) -> None:  # hot: bench
     """Give a file its name at once. Raises FileExistsError, and harms nothing, where the name is taken."""
     _insist(_rename_to_free_name, source, target)
 

@@ -115,19 +115,21 @@ class HeaderReader:
             raise CannotUnderstand("the data set breaks off before its header ends")
         self.is_complete = True
 
-    def _look(self, piece: memoryview) -> None:  # hot: bench/run.py
+    def _look(self, piece: memoryview) -> None:  # hot: bench
         self._seen += len(piece)
         if self._seen > MAX_HEADER:
             raise CannotUnderstand(f"no header ends within the first {MAX_HEADER} bytes")
         data = self._kept + piece if self._kept else piece
         position, end = self._skip, len(data)
+        unpack, wanted, boundary, explicit = self._element.unpack_from, self._wanted, self._boundary, self._explicit
         while end - position >= 8:
-            group, number, vr, length = self._element.unpack_from(data, position)
+            group, number, vr, length = unpack(data, position)
             tag = group << 16 | number
             start = position + 8
             if self._is_first:
                 self._sniff(group, vr)
-            if group == 0xFFFE or not self._explicit:
+                explicit = self._explicit
+            if group == 0xFFFE or not explicit:
                 (length,) = self._u32.unpack_from(data, position + 4)
             elif vr not in _SHORT_VRS:
                 if end - position < 12:
@@ -136,20 +138,23 @@ class HeaderReader:
                 (length,) = self._u32.unpack_from(data, position + 8)
                 if vr not in _LONG_VRS:
                     _check_vr(tag, vr)
-            if tag in self._wanted and length != _UNDEFINED_LENGTH:
+            if tag in wanted and length != _UNDEFINED_LENGTH:
                 if length > MAX_VALUE:
                     raise CannotUnderstand(f"{_name(tag)} has {length} bytes, at most {MAX_VALUE} are read")
                 if end - start < length:
                     break
                 position = start + length
                 self.values[tag] = bytes(data[start:position])
-                self.is_complete = tag == self._final
-            elif tag >= self._boundary or length == _UNDEFINED_LENGTH:
+                if tag == self._final:
+                    self.is_complete = True
+                    return
+            elif tag >= boundary or length == _UNDEFINED_LENGTH:
                 position = start + self._structure(tag, vr, length)
+                if self.is_complete:
+                    return
+                wanted, boundary, explicit = self._wanted, self._boundary, self._explicit
             else:
                 position = start + length
-            if self.is_complete:
-                return
         self._skip = max(position - end, 0)
         self._kept = bytes(data[position:])
 

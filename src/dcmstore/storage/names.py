@@ -6,6 +6,7 @@ after cutting, and not by imitating one of our own names.
 """
 
 import base64
+import functools
 import hashlib
 import re
 from dataclasses import dataclass
@@ -32,6 +33,7 @@ _PLACEHOLDERS = (NO_PATIENT_ID, NO_PATIENT_NAME, NO_STUDY_ID, NO_SERIES_NUMBER)
 
 MAX_NAME = 64  # UTF-16 units of a folder's name, so that three levels and a UID fit Windows' 260
 MAX_MEDIA_NAME = 8  # characters (PS3.10 8.2)
+CACHED_NAMES = 1024  # folder names kept, about 300 kB
 MAX_UID = 64  # characters (PS3.5 9.1)
 
 _DEVICES = {"CON", "PRN", "AUX", "NUL", "CONIN$", "CONOUT$", "CLOCK$"}
@@ -52,6 +54,7 @@ _MEDIA_SUFFIX = re.compile(r"[A-Z0-9_]{0,2}_[A-Z2-7]{5}")
 _UID = re.compile(r"[0-9](?:[0-9.]*[0-9])?")
 
 
+@functools.lru_cache(maxsize=CACHED_NAMES)  # hot: bench; the objects of a series ask for the same three names
 def folder_name(value: bytes, character_set: bytes, placeholder: Placeholder) -> str:
     """The folder's name for one raw value: readable, safe everywhere, and different for different values.
 
@@ -72,6 +75,7 @@ def folder_name(value: bytes, character_set: bytes, placeholder: Placeholder) ->
     return stem.rstrip(" .") + suffix
 
 
+@functools.lru_cache(maxsize=CACHED_NAMES)
 def media_folder_name(value: bytes, character_set: bytes, placeholder: Placeholder) -> str:
     """The same for a folder of a DICOM file-set: 1 to 8 of A-Z, 0-9 and underscore (PS3.10 8.2 and 8.5).
 

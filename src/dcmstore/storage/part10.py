@@ -1,5 +1,6 @@
 """command -> File Meta Information: the head of a PS3.10 file, written and read (PS3.10 chapter 7)."""
 
+import functools
 import struct
 from dataclasses import dataclass
 from typing import BinaryIO
@@ -25,20 +26,26 @@ class FileMeta:
     source_ae_title: str = ""
 
 
-def encode(meta: FileMeta) -> bytes:
+def encode(meta: FileMeta) -> bytes:  # hot: bench
     """Preamble, prefix and group 0002 in Explicit VR Little Endian, ready to be followed by the data set."""
-    elements = [
-        _LONG.pack(0x0002, 0x0001, b"OB", 2) + b"\x00\x01",  # File Meta Information Version
-        _element(0x0002, b"UI", meta.media_storage_sop_class_uid),
-        _element(0x0003, b"UI", meta.media_storage_sop_instance_uid),
-        _element(0x0010, b"UI", meta.transfer_syntax_uid),
-        _element(0x0012, b"UI", IMPLEMENTATION_CLASS_UID),
-        _element(0x0013, b"SH", IMPLEMENTATION_VERSION_NAME),
-    ]
-    if meta.source_ae_title:
-        elements.append(_element(0x0016, b"AE", meta.source_ae_title))
-    group = b"".join(elements)
-    return _PREAMBLE + _GROUP_LENGTH.pack(0x0002, 0x0000, b"UL", 4, len(group)) + group
+    before, behind = _around_instance_uid(
+        meta.media_storage_sop_class_uid, meta.transfer_syntax_uid, meta.source_ae_title
+    )
+    instance = _element(0x0003, b"UI", meta.media_storage_sop_instance_uid)
+    length = _GROUP_LENGTH.pack(0x0002, 0x0000, b"UL", 4, len(before) + len(instance) + len(behind))
+    return b"".join((_PREAMBLE, length, before, instance, behind))
+
+
+@functools.lru_cache(maxsize=256)
+def _around_instance_uid(sop_class_uid: str, transfer_syntax_uid: str, source_ae_title: str) -> tuple[bytes, bytes]:
+    """The elements in front of and behind the one that differs from instance to instance."""
+    before = _LONG.pack(0x0002, 0x0001, b"OB", 2) + b"\x00\x01"  # File Meta Information Version
+    behind = _element(0x0010, b"UI", transfer_syntax_uid)
+    behind += _element(0x0012, b"UI", IMPLEMENTATION_CLASS_UID)
+    behind += _element(0x0013, b"SH", IMPLEMENTATION_VERSION_NAME)
+    if source_ae_title:
+        behind += _element(0x0016, b"AE", source_ae_title)
+    return before + _element(0x0002, b"UI", sop_class_uid), behind
 
 
 def _element(number: int, vr: bytes, text: str) -> bytes:

@@ -154,7 +154,7 @@ class IncomingInstance:
         self._head_size = 0
         self.size = 0
 
-    def receive(self, data: memoryview) -> None:  # hot: bench/run.py
+    def receive(self, data: memoryview) -> None:  # hot: bench
         """Append a fragment of the data set, exactly as it came."""
         if self._failure is not None:
             return

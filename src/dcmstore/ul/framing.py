@@ -57,7 +57,7 @@ class Framing:
         """True when every PDU that was begun is complete."""
         return self._pdu_type == 0 and not self._gathered
 
-    def receive(self, chunk: memoryview) -> Iterator[PDU | Fragment]:  # hot: bench/run.py
+    def receive(self, chunk: memoryview) -> Iterator[PDU | Fragment]:  # hot: bench
         """Yield what the chunk completes. Raises ProtocolError; nothing may be received after that."""
         position, end = 0, len(chunk)
         while position < end or self._fragment_left == 0:

@@ -22,6 +22,10 @@ class Limits:
     idle: float
     stall: float
 
+    @property
+    def shortest(self) -> float:
+        return min(self.artim, self.idle, self.stall)
+
     def of(self, phase: Phase) -> float:
         return {Phase.ARTIM: self.artim, Phase.IDLE: self.idle, Phase.MESSAGE: self.stall}[phase]
 
