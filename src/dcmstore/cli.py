@@ -6,10 +6,8 @@
 import argparse
 import os
 import shutil
-import signal
 import sys
 import tempfile
-import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -18,6 +16,7 @@ from dcmstore.config import Configuration, Settings
 from dcmstore.errors import CannotUnderstand, ConfigurationError
 from dcmstore.profile import Profile
 from dcmstore.server import Server
+from dcmstore.signals import Signals
 from dcmstore.storage.examine import examine
 from dcmstore.storage.filing import FilingPolicy, Root
 from dcmstore.storage.store import Duplicates, Store
@@ -109,7 +108,7 @@ def _run(options: argparse.Namespace) -> int:
 
 
 def _receive(configuration: Configuration, in_force: Profile | None, log: logs.Log) -> int:
-    settings = configuration.settings
+    settings, signals = configuration.settings, Signals()
     for warning in (*configuration.warnings, *(in_force.warnings if in_force else ())):
         log.warning("config.warning", text=warning)
     store = _store(settings)
@@ -135,26 +134,12 @@ def _receive(configuration: Configuration, in_force: Profile | None, log: logs.L
         rdsr=settings.rdsr_dir,
         profile=in_force.name if in_force else None,
     )
-    _wait_for_stop()
+    signals.wait()
     log.info("receiver.stopping", associations=server.associations, timeout=settings.stop_timeout)
     server.stop(settings.stop_timeout)
     store.close()
     log.info("receiver.stopped")
     return 0
-
-
-def _wait_for_stop() -> None:
-    """Return at Ctrl-C or SIGTERM; the next Ctrl-C after that ends the program at once."""
-    stop = threading.Event()
-
-    def on_signal(number: int, frame: object) -> None:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-        stop.set()
-
-    signal.signal(signal.SIGINT, on_signal)
-    signal.signal(signal.SIGTERM, on_signal)
-    while not stop.wait(1.0):  # Windows hears Ctrl-C only between waits
-        pass
 
 
 def _open_log(settings: Settings, ini: Path) -> logs.Log:
