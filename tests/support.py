@@ -8,15 +8,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from dcmstore import uids
-from dcmstore.config import Settings
+from dcmstore import uids, wiring
 from dcmstore.dimse import command
 from dcmstore.dimse.command import CommandField, CommandSet
 from dcmstore.dimse.message import MessageAssembly
 from dcmstore.logs import Log, StreamSink
 from dcmstore.server import Server
-from dcmstore.storage.filing import FilingPolicy, Root
-from dcmstore.storage.store import Duplicates, Store
+from dcmstore.settings import Settings
+from dcmstore.storage.store import Store
 from dcmstore.ul import pdu
 from dcmstore.ul.framing import Fragment, Framing
 from dcmstore.ul.items import ProposedContext, UserInformation
@@ -95,15 +94,7 @@ def running(folder: Path, settings: Settings | None = None) -> Iterator[Receiver
     images.mkdir(exist_ok=True)
     rdsr.mkdir(exist_ok=True)
     settings = replace(settings or Settings(), port=0, bind="127.0.0.1")
-    policy = FilingPolicy(
-        settings.folder_tree,
-        settings.order_by_patient_id,
-        settings.order_by_study,
-        settings.order_by_series,
-        settings.rdsr_tree,
-    )
-    roots = {Root.IMAGES: str(images), Root.DOSE_REPORTS: str(rdsr)}
-    store = Store(roots, policy, durable=settings.durable, duplicates=Duplicates(settings.duplicates))
+    store = wiring.store_of(replace(settings, img_dir=images, rdsr_dir=rdsr))
     text = io.StringIO()
     log = Log([StreamSink(text)], settings.log_level)
     server = Server(settings, store, log)

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from dcmstore import cli, config
+from dcmstore.settings import keys_in_order
 from tests.support import Peer, data_set, store_request
 
 COMMAND = [sys.executable, "-m", "dcmstore"]
@@ -138,7 +139,7 @@ def test_run_says_that_its_port_is_taken(folder: Path) -> None:
 def test_check_shows_every_setting_and_where_it_came_from(folder: Path) -> None:
     done = run("check", cwd=folder)
     assert done.returncode == 0, done.stdout
-    for _, key in config.keys_in_order():
+    for _, key in keys_in_order():
         assert re.search(rf"(?m)^{re.escape(key.name)}= .*\(line \d+\)$", done.stdout), key.name
     assert "FAIL" not in done.stdout
 

@@ -1,5 +1,6 @@
 """DcmStore.ini: as the original has it, and every wrong value named."""
 
+import os
 from dataclasses import fields
 from pathlib import Path
 
@@ -8,15 +9,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dcmstore import config
-from dcmstore.config import Settings
 from dcmstore.errors import ConfigurationError
+from dcmstore.settings import Settings, keys_in_order
 
-# Release 1.1's own file, in substance: keys, order, CRLF, trailing blanks, Windows paths
-ORIGINAL = (
-    "AE= MY_AETITLE \r\nport= 5600 \r\nRDSR-DIR= D:\\RDSR\\objects \r\nIMG-DIR= E:\\DCM\\StoreImg \r\n"
+# The originals' own files, in substance: keys, order, CRLF, trailing blanks. Their Windows paths stand apart.
+RELEASE_1_1 = (
+    "AE= MY_AETITLE \r\nport= 5600 \r\nRDSR-DIR= RDSR \r\nIMG-DIR= StoreImg \r\n"
     "logfile= 0 \r\nfolder-tree= 1 \r\norder-by-patientID= 0 \r\norder-by-study= 1 \r\norder-by-series= 1 \r\n"
     " \r\n# don't remove the equal sign '='  \r\n \r\n"
 )
+RELEASE_1_3 = RELEASE_1_1 + "num_threads= 6 \r\nimage-name-index= 1 \r\ndicomdir= 0 \r\n"
+RELEASE_1_4 = RELEASE_1_3 + "SRsub= 1 \r\n"
+RELEASES = {"1.1": RELEASE_1_1, "1.3": RELEASE_1_3, "1.4": RELEASE_1_4}
 
 
 def read(tmp_path: Path, text: str | bytes) -> config.Configuration:
@@ -25,14 +29,53 @@ def read(tmp_path: Path, text: str | bytes) -> config.Configuration:
     return config.read(path)
 
 
-def test_a_file_of_the_original_works_unchanged(tmp_path: Path) -> None:
-    read_back = read(tmp_path, ORIGINAL)
+@pytest.mark.parametrize("text", RELEASES.values(), ids=RELEASES)
+def test_a_file_of_the_original_works_unchanged(tmp_path: Path, text: str) -> None:
+    read_back = read(tmp_path, text)
     settings = read_back.settings
     assert read_back.warnings == ()
     assert (settings.local_ae, settings.port, settings.logfile) == ("MY_AETITLE", 5600, False)
     assert (settings.folder_tree, settings.order_by_patient_id) == (True, False)
     assert (settings.order_by_study, settings.order_by_series, settings.rdsr_tree) == (True, True, False)
-    assert settings.img_dir.name.endswith("StoreImg")
+    assert (settings.img_dir, settings.rdsr_dir) == (tmp_path / "StoreImg", tmp_path / "RDSR")
+
+
+def test_the_keys_of_1_3_and_1_4_are_understood(tmp_path: Path) -> None:
+    settings = read(tmp_path, RELEASE_1_4).settings
+    assert settings.max_associations == 6
+    assert (settings.image_name_index, settings.dicomdir, settings.sr_sub) == (True, False, True)
+    assert read(tmp_path, RELEASE_1_1).settings.sr_sub is None
+    assert read(tmp_path, "SRsub= 0\n").settings.sr_sub is False
+
+
+@pytest.mark.parametrize(("value", "associations"), [("", 5), ("0", 5), ("1", 1), ("16", 16), ("40", 40)])
+def test_num_threads_is_the_number_of_associations(tmp_path: Path, value: str, associations: int) -> None:
+    read_back = read(tmp_path, f"num_threads= {value}\n")
+    assert read_back.settings.max_associations == associations
+    assert read_back.source("max_associations") == "line 1, num_threads"
+
+
+def test_dicomdir_switches_on_what_it_needs(tmp_path: Path) -> None:
+    read_back = read(tmp_path, "dicomdir= 1\norder-by-study= 0\norder-by-series= 1\n")
+    settings = read_back.settings
+    assert (settings.order_by_study, settings.order_by_series, settings.image_name_index) == (True, True, True)
+    assert read_back.source("order_by_study") == "switched on by dicomdir"
+    assert read_back.source("image_name_index") == "switched on by dicomdir"
+    assert read_back.source("order_by_series") == "line 3"
+
+
+def test_image_name_index_switches_on_study_and_series(tmp_path: Path) -> None:
+    read_back = read(tmp_path, "image-name-index= 1\norder-by-study= 0\norder-by-series= 0\n")
+    assert (read_back.settings.order_by_study, read_back.settings.order_by_series) == (True, True)
+    assert read_back.source("order_by_series") == "switched on by image-name-index"
+    assert read_back.settings.dicomdir is False
+
+
+@pytest.mark.skipif(os.name == "nt", reason="there these are folders")
+@pytest.mark.parametrize("value", ["D:\\RDSR\\objects", "D:", "d:/RDSR", "\\\\server\\share\\RDSR"])
+def test_a_folder_of_windows_is_refused_elsewhere(tmp_path: Path, value: str) -> None:
+    with pytest.raises(ConfigurationError, match=r"line 1: RDSR-DIR= .*: allowed is a folder of this system, not a"):
+        read(tmp_path, f"RDSR-DIR= {value}\n")
 
 
 def test_an_empty_file_gives_the_defaults_and_folders_beside_it(tmp_path: Path) -> None:
@@ -89,6 +132,11 @@ WRONG = [
     ("localAE", "Tür"),
     ("localAE", "A\\B"),
     ("AE", ""),
+    ("num_threads", "-1"),
+    ("num_threads", "many"),
+    ("num_threads", "10001"),
+    ("SRsub", "2"),
+    ("SRsub", "on"),
     ("port", ""),
     ("port", "104a"),
     ("port", "-1"),
@@ -109,7 +157,7 @@ WRONG = [
     ("log-level", "loud"),
     *(
         (key.name, value)
-        for _, key in config.keys_in_order()
+        for _, key in keys_in_order()
         if key.allowed == "0 (off) or 1 (on)"
         for value in ("2", "", "yes", "01")
     ),
@@ -124,7 +172,7 @@ def test_a_wrong_value_is_refused_with_file_line_key_value_and_what_is_allowed(
         read(tmp_path, f"# first\n{key}= {value}\n")
     message = str(caught.value)
     assert f"{tmp_path / 'DcmStore.ini'}, line 2: " in message
-    assert ("localAE" if key == "AE" else key) + "= " in message
+    assert f"{key}= " in message
     assert repr(value.strip('"')) in message
     assert "allowed is " in message
     assert "\n" not in message
@@ -158,7 +206,7 @@ def test_the_sample_sets_every_key_to_its_default(tmp_path: Path) -> None:
 
 def test_the_sample_explains_every_key(tmp_path: Path) -> None:
     text = config.sample()
-    for _, key in config.keys_in_order():
+    for _, key in keys_in_order():
         block = next(block for block in text.split("\n\n") if f"\n{key.name}=" in block)
         explained = " ".join(line.removeprefix("# ") for line in block.splitlines() if line.startswith("#"))
         assert key.about in explained

@@ -8,6 +8,7 @@ import pytest
 
 from dcmstore import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME, __version__, cli, config, uids
 from dcmstore.dimse.status import Status
+from dcmstore.settings import Settings, keys_in_order, shown
 from dcmstore.storage.names import NO_PATIENT_ID, folder_name
 
 ROOT = Path(__file__).parent.parent
@@ -53,7 +54,7 @@ def test_every_log_event_is_documented_and_no_other() -> None:
 
 
 def test_the_defaults_in_the_documentation_are_those_of_the_code() -> None:
-    defaults = {key.name: config.shown(getattr(config.Settings(), name)) for name, key in config.keys_in_order()}
+    defaults = {key.name: shown(getattr(Settings(), name)) for name, key in keys_in_order()}
     text = text_of("docs/conformance.md")
     for name in ("artim-timeout", "idle-timeout", "stall-timeout"):
         assert f"| `{name}` | {defaults[name]} s |" in text

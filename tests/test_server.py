@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 
 from dcmstore import uids
-from dcmstore.config import Settings
 from dcmstore.dimse import command
 from dcmstore.dimse.command import CommandField, CommandSet
 from dcmstore.dimse.status import Status
 from dcmstore.server import Server
+from dcmstore.settings import Settings
 from dcmstore.ul import negotiation, pdu
 from dcmstore.ul.items import ContextResult
 from dcmstore.ul.pdu import AAbort, AAssociateRJ, AReleaseRP, AReleaseRQ

@@ -4,22 +4,21 @@
 """
 
 import argparse
-import os
 import shutil
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from dcmstore import __version__, config, logs, profile, scu, sockets
-from dcmstore.config import Configuration, Settings
+from dcmstore import __version__, config, logs, profile, scu, sockets, wiring
+from dcmstore.config import Configuration
 from dcmstore.errors import CannotUnderstand, ConfigurationError
 from dcmstore.profile import Profile
 from dcmstore.server import Server
+from dcmstore.settings import Settings, keys_in_order, shown
 from dcmstore.signals import Signals
 from dcmstore.storage.examine import examine
-from dcmstore.storage.filing import FilingPolicy, Root
-from dcmstore.storage.store import Duplicates, Store
+from dcmstore.storage.filing import Root
 
 LOW_SPACE = 1024**3  # bytes free below which `check` warns
 LOG_NAME = "DcmStore.log"
@@ -96,7 +95,7 @@ def _init(options: argparse.Namespace) -> int:
 def _run(options: argparse.Namespace) -> int:
     configuration = _read(options.config)
     settings = configuration.settings
-    for root, folder in _roots(settings).items():
+    for root, folder in wiring.roots_of(settings).items():
         if problem := _folder_problem(folder):
             raise ConfigurationError(_root_message(configuration, root, folder, problem))
     in_force = profile.in_force(configuration)
@@ -111,7 +110,7 @@ def _receive(configuration: Configuration, in_force: Profile | None, log: logs.L
     settings, signals = configuration.settings, Signals()
     for warning in (*configuration.warnings, *(in_force.warnings if in_force else ())):
         log.warning("config.warning", text=warning)
-    store = _store(settings)
+    store = wiring.store_of(settings)
     server = Server(settings, store, log, in_force.sop_classes if in_force else None)
     try:
         server.start()
@@ -160,8 +159,8 @@ def _check(options: argparse.Namespace) -> int:
     configuration = _read(options.config)
     settings = configuration.settings
     in_force = profile.in_force(configuration)
-    for field_name, key in config.keys_in_order():
-        value = config.shown(getattr(settings, field_name))
+    for field_name, key in keys_in_order():
+        value = shown(getattr(settings, field_name))
         print(f"{key.name + '=':20} {value:40} ({configuration.source(field_name)})")
     print()
     problems = False
@@ -177,7 +176,7 @@ def _findings(configuration: Configuration, in_force: Profile | None) -> Iterato
     for warning in (*configuration.warnings, *(in_force.warnings if in_force else ())):
         yield True, f"note: {warning}"
     yield True, _what_is_accepted(in_force)
-    for root, folder in _roots(settings).items():
+    for root, folder in wiring.roots_of(settings).items():
         problem = _folder_problem(folder)
         if problem:
             yield False, _root_message(configuration, root, folder, problem)
@@ -206,7 +205,7 @@ def _what_is_accepted(in_force: Profile | None) -> str:
 
 def _where(options: argparse.Namespace) -> int:
     settings = _read(options.config).settings
-    roots, policy, code = _roots(settings), _policy(settings), 0
+    roots, policy, code = wiring.roots_of(settings), wiring.filing_policy_of(settings), 0
     for name in options.files:
         try:
             destination = examine(name).destination(policy)
@@ -237,37 +236,11 @@ def _echo(options: argparse.Namespace) -> int:
     return 0
 
 
-# --- settings -> what the layers below take ------------------------------------------------------
-
-
 def _read(path: Path) -> Configuration:
     configuration = config.read(path)
     for warning in configuration.warnings:
         print(f"dcmstore: {warning}", file=sys.stderr)
     return configuration
-
-
-def _roots(settings: Settings) -> dict[Root, Path]:
-    return {Root.IMAGES: settings.img_dir, Root.DOSE_REPORTS: settings.rdsr_dir}
-
-
-def _policy(settings: Settings) -> FilingPolicy:
-    return FilingPolicy(
-        folder_tree=settings.folder_tree,
-        order_by_patient_id=settings.order_by_patient_id,
-        order_by_study=settings.order_by_study,
-        order_by_series=settings.order_by_series,
-        rdsr_tree=settings.rdsr_tree,
-    )
-
-
-def _store(settings: Settings) -> Store:
-    return Store(
-        {root: os.fspath(folder) for root, folder in _roots(settings).items()},
-        _policy(settings),
-        durable=settings.durable,
-        duplicates=Duplicates(settings.duplicates),
-    )
 
 
 # --- what can be wrong with the machine ----------------------------------------------------------

@@ -12,7 +12,6 @@ import time
 from collections.abc import Callable, Mapping
 
 from dcmstore import sockets, uids
-from dcmstore.config import Settings
 from dcmstore.dimse import command
 from dcmstore.dimse.command import CommandField
 from dcmstore.errors import AbortReason, AbortSource, DcmStoreError, ProtocolError
@@ -21,14 +20,15 @@ from dcmstore.services.operation import Outcome
 from dcmstore.services.provider import Service, ServiceProvider
 from dcmstore.services.storage import StorageService
 from dcmstore.services.verification import VerificationService
+from dcmstore.settings import Settings
 from dcmstore.storage.store import Store
 from dcmstore.ul import negotiation, pdu
 from dcmstore.ul.association import Association, State
 from dcmstore.ul.framing import Fragment
 from dcmstore.ul.items import ContextResult
-from dcmstore.ul.negotiation import Policy
 from dcmstore.ul.pdu import AAbort, AAssociateAC, AAssociateRJ, AAssociateRQ, AReleaseRQ
 from dcmstore.ul.timers import Limits, Phase, Timers
+from dcmstore.wiring import negotiation_policy_of
 
 RECEIVE_BUFFER = 256 * 1024  # bytes an association; pages that no data reached cost no memory
 ACCEPT_PAUSE = 0.05  # seconds after a connection could not be accepted, for instance for want of descriptors
@@ -53,15 +53,7 @@ class Server:
         self, settings: Settings, store: Store, log: Log, profile: Mapping[str, tuple[str, ...]] | None = None
     ) -> None:
         self.log = log
-        self.policy = Policy(
-            ae_title=settings.local_ae,
-            max_length_received=settings.max_pdu,
-            check_called_ae_title=settings.check_called_ae,
-            allowed_calling_ae_titles=settings.allowed_ae,
-            accept_unknown=settings.accept_unknown,
-            prefer_syntax=settings.prefer_syntax,
-            profile=profile,
-        )
+        self.policy = negotiation_policy_of(settings, profile)
         self.limits = Limits(settings.artim_timeout, settings.idle_timeout, settings.stall_timeout)
         self.services: Mapping[int, Service] = {
             CommandField.C_ECHO_RQ: VerificationService(),

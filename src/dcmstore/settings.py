@@ -1,0 +1,264 @@
+"""The table of settings: every key of DcmStore.ini, its default, what is allowed, and the sentence that explains it.
+
+Each field of Settings carries its key. config.py reads an ini by this table and writes the sample from it, and the
+tests hold the documentation to it.
+"""
+
+import os
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+MAX_AE_TITLE = 16  # characters (PS3.5 6.2)
+
+
+@dataclass(frozen=True, slots=True)
+class Spelling:
+    """A name under which a key may stand in the ini, and what its value may be there."""
+
+    name: str
+    parse: Callable[[str], Any]
+    allowed: str
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """A key of the ini: how it is spelt, what its value may be, what it does, and how the original spells it."""
+
+    name: str
+    parse: Callable[[str], Any]
+    allowed: str
+    about: str
+    original: Spelling | None = None
+
+    def spellings(self) -> Iterator[Spelling]:
+        yield Spelling(self.name, self.parse, self.allowed)
+        if self.original is not None:
+            yield self.original
+
+
+def _key(
+    name: str,
+    default: object,
+    parse: Callable[[str], Any],
+    allowed: str,
+    about: str,
+    original: Spelling | None = None,
+) -> Any:
+    return field(default=default, metadata={"key": Key(name, parse, allowed, about, original)})
+
+
+# --- how values are read: each raises ValueError on what is not allowed ------------------------------
+
+
+def _ae_title(value: str) -> str:
+    if not 1 <= len(value) <= MAX_AE_TITLE or not value.isascii() or not value.isprintable() or "\\" in value:
+        raise ValueError
+    return value
+
+
+def _ae_titles(value: str) -> frozenset[str]:
+    return frozenset(_ae_title(title.strip()) for title in value.split(",")) if value else frozenset()
+
+
+def _number(low: int, high: int) -> tuple[Callable[[str], int], str]:
+    def parse(value: str) -> int:
+        if not re.fullmatch(r"[0-9]{1,9}", value) or not low <= int(value) <= high:
+            raise ValueError
+        return int(value)
+
+    return parse, f"a whole number from {low} to {high}"
+
+
+def _switch(value: str) -> bool:
+    return {"0": False, "1": True}[value]
+
+
+def _one_of(*choices: str) -> tuple[Callable[[str], str], str]:
+    def parse(value: str) -> str:
+        if value.lower() not in choices:
+            raise ValueError
+        return value.lower()
+
+    return parse, "one of " + ", ".join(choices)
+
+
+def _max_pdu(value: str) -> int:
+    number = int(value) if re.fullmatch(r"[0-9]{1,9}", value) else -1
+    if number != 0 and not 4096 <= number <= 16 * 1024 * 1024:
+        raise ValueError
+    return number
+
+
+def _folder(value: str) -> Path:
+    is_of_windows = re.match(r"[A-Za-z]:|\\\\", value) is not None
+    if not value or "\0" in value or (is_of_windows and os.name != "nt"):
+        raise ValueError
+    return Path(value)
+
+
+def _optional_switch(value: str) -> bool | None:
+    return _switch(value) if value else None
+
+
+def _num_threads(value: str) -> int:
+    """Empty and 0 mean 5, as in the original."""
+    return _number(0, 10_000)[0](value or "0") or 5
+
+
+def _text(value: str) -> str:
+    return value
+
+
+_SWITCH = (_switch, "0 (off) or 1 (on)")
+_FOLDER = (_folder, "a folder" if os.name == "nt" else "a folder of this system, not a drive or share of Windows")
+_SECONDS = _number(1, 86_400)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """All settings. Folders are absolute once `read` has returned them; times are in seconds."""
+
+    local_ae: str = _key(
+        "localAE", "DCMSTORE", _ae_title, "1 to 16 ASCII characters",
+        "AE title of this receiver, as agreed with the PACS administrator.",
+        Spelling("AE", _ae_title, "1 to 16 ASCII characters"),
+    )  # fmt: skip
+    port: int = _key(
+        "port", 11112, *_number(0, 65535),
+        "TCP port to listen on; 0 takes a free one. DICOM's own are 104 (Linux: root only) and 11112.",
+    )  # fmt: skip
+    bind: str = _key(
+        "bind", "", _text, "an address of this machine, or nothing for all of them",
+        "Address to listen on. Empty: all addresses, IPv4 and IPv6.",
+    )  # fmt: skip
+    img_dir: Path = _key(
+        "IMG-DIR", Path("received/images"), *_FOLDER,
+        "Root folder of images. A relative path starts at the folder of this file.",
+    )  # fmt: skip
+    rdsr_dir: Path = _key(
+        "RDSR-DIR", Path("received/rdsr"), *_FOLDER,
+        "Root folder of radiation dose structured reports.",
+    )  # fmt: skip
+    sr_sub: bool | None = _key(
+        "SRsub", None, _optional_switch, "0, 1 or nothing",
+        "Nothing: dose reports go into RDSR-DIR, other structured reports with the images. 0: every structured report "
+        "goes into RDSR-DIR. 1: every structured report goes into the tree of the images, by its Series Number.",
+    )  # fmt: skip
+    logfile: bool = _key(
+        "logfile", True, *_SWITCH,
+        "Write the log to DcmStore.log beside this file as well as to the console.",
+    )  # fmt: skip
+    folder_tree: bool = _key(
+        "folder-tree", True, *_SWITCH,
+        "1: images go into a tree of folders below IMG-DIR. 0: all into IMG-DIR itself.",
+    )  # fmt: skip
+    order_by_patient_id: bool = _key(
+        "order-by-patientID", True, *_SWITCH,
+        "The master folder is named by 1: Patient ID, 0: Patient's Name.",
+    )  # fmt: skip
+    order_by_study: bool = _key(
+        "order-by-study", True, *_SWITCH, "Below it, a folder by Study ID.",
+    )  # fmt: skip
+    order_by_series: bool = _key(
+        "order-by-series", True, *_SWITCH, "Below that, a folder by Series Number.",
+    )  # fmt: skip
+    image_name_index: bool = _key(
+        "image-name-index", False, *_SWITCH,
+        "Name the files of the tree by modality and Instance Number, such as CT12, in place of the UID. "
+        "Needs folder-tree, and switches order-by-study and order-by-series on.",
+    )  # fmt: skip
+    dicomdir: bool = _key(
+        "dicomdir", False, *_SWITCH,
+        "Keep a DICOMDIR in each master folder. Needs folder-tree, and switches image-name-index, order-by-study and "
+        "order-by-series on, for names on a DICOM medium have at most 8 characters.",
+    )  # fmt: skip
+    rdsr_tree: bool = _key(
+        "RDSR-tree", False, *_SWITCH,
+        "1: dose reports get the same tree below RDSR-DIR. 0: all into RDSR-DIR itself.",
+    )  # fmt: skip
+    duplicates: str = _key(
+        "duplicates", "both", *_one_of("both", "replace", "keep"),
+        "When a different object comes under a SOP Instance UID that is already stored: both keeps the newcomer "
+        "as `UID (2).dcm`, replace puts it in the old one's place, keep refuses it with status 0111.",
+    )  # fmt: skip
+    durable: bool = _key(
+        "durable", True, *_SWITCH,
+        "1: success is answered when the object survives a power cut. 0: when the system has it; for speed tests.",
+    )  # fmt: skip
+    accept_unknown: bool = _key(
+        "accept-unknown", True, *_SWITCH,
+        "Store SOP classes that the standard does not list, such as private ones.",
+    )  # fmt: skip
+    prefer_syntax: str = _key(
+        "prefer-syntax", "uncompressed", *_one_of("uncompressed", "sender", "compressed"),
+        "Transfer syntax to take when a sender proposes several in one context: uncompressed and compressed take "
+        "the first of that kind, sender takes the one it names first. Objects are stored as they are sent.",
+    )  # fmt: skip
+    profile: str = _key(
+        "profile", "", _text, "the name of a profile, or nothing for the first",
+        "Which profile of PresContextCfg.ini to use. With that file beside this one, only the SOP classes and transfer "
+        "syntaxes that the profile lists are accepted, and accept-unknown and prefer-syntax do not count.",
+    )  # fmt: skip
+    check_called_ae: bool = _key(
+        "check-called-ae", False, *_SWITCH, "Reject senders that call another AE title than localAE.",
+    )  # fmt: skip
+    allowed_ae: frozenset[str] = _key(
+        "allowed-ae", frozenset(), _ae_titles, "AE titles separated by commas, or nothing",
+        "AE titles that may send. Empty: all.",
+    )  # fmt: skip
+    max_associations: int = _key(
+        "max-associations", 100, *_number(1, 10_000),
+        "Associations served at once. One more is rejected for the moment; senders try again.",
+        Spelling("num_threads", _num_threads, "a whole number from 0 to 10000, or nothing; 0 and nothing mean 5"),
+    )  # fmt: skip
+    max_pdu: int = _key(
+        "max-pdu", 131_072, _max_pdu, "0 (no limit) or 4096 to 16777216",
+        "Longest PDU to ask senders for, in bytes.",
+    )  # fmt: skip
+    artim_timeout: int = _key(
+        "artim-timeout", 30, *_SECONDS,
+        "Seconds that a sender has for its association request, and at the end to close the connection.",
+    )  # fmt: skip
+    idle_timeout: int = _key(
+        "idle-timeout", 600, *_SECONDS, "Seconds that an association may be open without a message.",
+    )  # fmt: skip
+    stall_timeout: int = _key(
+        "stall-timeout", 60, *_SECONDS, "Seconds without progress in the middle of a message.",
+    )  # fmt: skip
+    stop_timeout: int = _key(
+        "stop-timeout", 20, *_SECONDS, "Seconds that objects under way get to finish when the receiver stops.",
+    )  # fmt: skip
+    log_level: str = _key(
+        "log-level", "info", *_one_of("debug", "info", "warning", "error"),
+        "How much to log. debug shows every PDU.",
+    )  # fmt: skip
+    log_patient: bool = _key(
+        "log-patient", False, *_SWITCH,
+        "1: paths in the log show the patient's folder. 0: they show * in its place.",
+    )  # fmt: skip
+    logfile_size: int = _key(
+        "logfile-size", 10, *_number(1, 10_000), "Size in megabytes at which a log file is put aside.",
+    )  # fmt: skip
+    logfile_keep: int = _key(
+        "logfile-keep", 9, *_number(1, 1_000), "How many log files put aside are kept.",
+    )  # fmt: skip
+
+
+def keys_in_order() -> Iterator[tuple[str, Key]]:
+    """Every field of Settings with its key, in the order of the sample."""
+    for item in fields(Settings):
+        yield item.name, item.metadata["key"]
+
+
+def shown(value: object) -> str:
+    """A value as the ini spells it."""
+    if isinstance(value, bool):
+        return str(int(value))
+    if value is None:
+        return ""
+    if isinstance(value, frozenset):
+        return ", ".join(sorted(value))
+    return str(value)
