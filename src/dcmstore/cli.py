@@ -7,18 +7,21 @@ import argparse
 import shutil
 import sys
 import tempfile
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from dcmstore import __version__, config, logs, profile, scu, sockets, wiring
+from dcmstore import __version__, config, importing, logs, profile, scu, sockets, wiring
 from dcmstore.config import Configuration
 from dcmstore.errors import CannotUnderstand, ConfigurationError
+from dcmstore.importing import Verdict
 from dcmstore.profile import Profile
 from dcmstore.server import Server
 from dcmstore.settings import Settings, keys_in_order, shown
 from dcmstore.signals import Signals
 from dcmstore.storage.examine import examine
 from dcmstore.storage.filing import Root
+from dcmstore.storage.store import Store
 
 LOW_SPACE = 1024**3  # bytes free below which `check` warns
 LOG_NAME = "DcmStore.log"
@@ -58,6 +61,11 @@ def _parser() -> argparse.ArgumentParser:
     where = add("where", _where, "Print where DICOM files would be filed, without touching anything.")
     where.add_argument("files", nargs="+", metavar="FILE")
     add_config(where)
+    imported = add("import", _import, "File DICOM files that lie on disk as if they had been received.")
+    imported.add_argument("folders", nargs="+", type=Path, metavar="FOLDER")
+    imported.add_argument("--move", action="store_true", help="remove each file once it is filed")
+    imported.add_argument("--dry-run", action="store_true", help="only print where each file would be filed")
+    add_config(imported)
     echo = add("echo", _echo, "Send a C-ECHO and say whether it was answered.")
     echo.add_argument("host", metavar="HOST")
     echo.add_argument("port", type=int, metavar="PORT")
@@ -95,9 +103,7 @@ def _init(options: argparse.Namespace) -> int:
 def _run(options: argparse.Namespace) -> int:
     configuration = _read(options.config)
     settings = configuration.settings
-    for root, folder in wiring.roots_of(settings).items():
-        if problem := _folder_problem(folder):
-            raise ConfigurationError(_root_message(configuration, root, folder, problem))
+    _require_roots(configuration)
     in_force = profile.in_force(configuration)
     log = _open_log(settings, options.config)
     try:
@@ -200,7 +206,7 @@ def _what_is_accepted(in_force: Profile | None) -> str:
     )
 
 
-# --- where and echo ------------------------------------------------------------------------------
+# --- where, import and echo ------------------------------------------------------------------------------
 
 
 def _where(options: argparse.Namespace) -> int:
@@ -216,6 +222,55 @@ def _where(options: argparse.Namespace) -> int:
             continue
         print(f"{name} -> {roots[destination.root].joinpath(*destination.folders, destination.file_name)}")
     return code
+
+
+def _import(options: argparse.Namespace) -> int:
+    configuration = _read(options.config)
+    for folder in options.folders:
+        if not folder.exists():
+            raise ConfigurationError(f"FOLDER {folder}: does not exist")
+    _require_roots(configuration)
+    sources = importing.find_files(options.folders)
+    if options.dry_run:
+        return _import_dry(sources, configuration.settings)
+    store = wiring.store_of(configuration.settings)
+    store.open()
+    try:
+        return _import_all(sources, store, move=options.move)
+    finally:
+        store.close()
+
+
+def _import_dry(sources: list[Path], settings: Settings) -> int:
+    roots, policy, others = wiring.roots_of(settings), wiring.filing_policy_of(settings), 0
+    for source in sources:
+        try:
+            destination = examine(source).destination(policy)
+        except (CannotUnderstand, OSError):
+            others += 1
+            continue
+        print(f"{source} -> {roots[destination.root].joinpath(*destination.folders, destination.file_name)}")
+    print(f"{len(sources) - others} to file, {others} not DICOM or not readable")
+    return 0
+
+
+def _import_all(sources: list[Path], store: Store, *, move: bool) -> int:
+    from tqdm import tqdm  # nothing else needs it
+
+    counts: Counter[Verdict] = Counter()
+    is_whole = False
+    with tqdm(total=len(sources), unit="file", disable=None) as bar:
+        try:
+            for imported in importing.import_files(sources, store, move=move):
+                counts[imported.verdict] += 1
+                if imported.verdict is Verdict.FAILED:
+                    bar.write(f"dcmstore: {imported.source}: {imported.reason}", file=sys.stderr)
+                bar.update()
+            is_whole = True
+        except KeyboardInterrupt:
+            bar.write("dcmstore: interrupted; the same command goes on from here", file=sys.stderr)
+    print(", ".join(f"{counts[verdict]} {verdict.value}" for verdict in Verdict))
+    return 0 if is_whole and not counts[Verdict.FAILED] else 1
 
 
 def _echo(options: argparse.Namespace) -> int:
@@ -259,6 +314,13 @@ def _folder_problem(folder: Path) -> str:
             return ""
     except OSError as error:
         return f"can't be written: {error.strerror}"
+
+
+def _require_roots(configuration: Configuration) -> None:
+    """Raises ConfigurationError unless both root folders are there and can be written."""
+    for root, folder in wiring.roots_of(configuration.settings).items():
+        if problem := _folder_problem(folder):
+            raise ConfigurationError(_root_message(configuration, root, folder, problem))
 
 
 def _root_message(configuration: Configuration, root: Root, folder: Path, problem: str) -> str:
