@@ -4,16 +4,18 @@
 """
 
 import argparse
+import contextlib
 import shutil
 import sys
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 from dcmstore import __version__, config, importing, logs, profile, scu, sockets, wiring
 from dcmstore.config import Configuration
 from dcmstore.errors import CannotUnderstand, ConfigurationError
+from dcmstore.events import AssociationEvents, FolderUpdater
 from dcmstore.importing import Verdict
 from dcmstore.profile import Profile
 from dcmstore.server import Server
@@ -25,6 +27,7 @@ from dcmstore.storage.store import Store
 
 LOW_SPACE = 1024**3  # bytes free below which `check` warns
 LOG_NAME = "DcmStore.log"
+JOURNAL_NAME = "DcmStore.dicomdir"  # DICOMDIRs that are still to be written
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -102,22 +105,24 @@ def _init(options: argparse.Namespace) -> int:
 
 def _run(options: argparse.Namespace) -> int:
     configuration = _read(options.config)
-    settings = configuration.settings
     _require_roots(configuration)
     in_force = profile.in_force(configuration)
-    log = _open_log(settings, options.config)
+    log = _open_log(configuration.settings, options.config)
+    for warning in (*configuration.warnings, *(in_force.warnings if in_force else ())):
+        log.warning("config.warning", text=warning)
     try:
-        return _receive(configuration, in_force, log)
+        with _dicomdir_updater(configuration, log) as updater:
+            return _receive(configuration, in_force, updater, log)
     finally:
         log.close()
 
 
-def _receive(configuration: Configuration, in_force: Profile | None, log: logs.Log) -> int:
+def _receive(
+    configuration: Configuration, in_force: Profile | None, updater: FolderUpdater | None, log: logs.Log
+) -> int:
     settings, signals = configuration.settings, Signals()
-    for warning in (*configuration.warnings, *(in_force.warnings if in_force else ())):
-        log.warning("config.warning", text=warning)
     store = wiring.store_of(settings)
-    server = Server(settings, store, log, in_force.sop_classes if in_force else None)
+    server = Server(settings, store, log, in_force.sop_classes if in_force else None, updater)
     try:
         server.start()
     except OSError as error:
@@ -145,6 +150,38 @@ def _receive(configuration: Configuration, in_force: Profile | None, log: logs.L
     store.close()
     log.info("receiver.stopped")
     return 0
+
+
+@contextlib.contextmanager
+def _dicomdir_updater(configuration: Configuration, log: logs.Log) -> Iterator[FolderUpdater | None]:
+    """What keeps the DICOMDIRs while the receiver runs, if it is asked to."""
+    settings = configuration.settings
+    if not (settings.dicomdir and settings.folder_tree):
+        yield None
+        return
+    from dcmstore import dicomdir  # and with it pydicom, which nobody else needs
+
+    dicomdir.require()
+
+    def report(event: str, **facts: object) -> None:
+        (log.warning if event == "dicomdir.failed" else log.info)(event, **_masked(facts, settings))
+
+    journal = configuration.path.absolute().parent / JOURNAL_NAME
+    try:
+        updater = dicomdir.Updater(str(journal), report)
+    except OSError as error:
+        raise ConfigurationError(f"dicomdir= 1: {journal} can't be written: {error.strerror}") from None
+    updater.start()
+    try:
+        yield updater
+    finally:
+        if updater.close(settings.stop_timeout):
+            journal.unlink(missing_ok=True)
+
+
+def _masked(facts: Mapping[str, object], settings: Settings) -> dict[str, object]:
+    """The master folder bears the patient's name or ID; the log shows it only where it is asked to."""
+    return dict(facts) if settings.log_patient else {**facts, "folder": "*"}
 
 
 def _open_log(settings: Settings, ini: Path) -> logs.Log:
@@ -233,12 +270,15 @@ def _import(options: argparse.Namespace) -> int:
     sources = importing.find_files(options.folders)
     if options.dry_run:
         return _import_dry(sources, configuration.settings)
+    log = logs.Log(logs.stderr_sinks(), "warning")
     store = wiring.store_of(configuration.settings)
     store.open()
     try:
-        return _import_all(sources, store, move=options.move)
+        with _dicomdir_updater(configuration, log) as updater:
+            return _import_all(sources, store, AssociationEvents(store, updater), move=options.move)
     finally:
         store.close()
+        log.close()
 
 
 def _import_dry(sources: list[Path], settings: Settings) -> int:
@@ -254,7 +294,7 @@ def _import_dry(sources: list[Path], settings: Settings) -> int:
     return 0
 
 
-def _import_all(sources: list[Path], store: Store, *, move: bool) -> int:
+def _import_all(sources: list[Path], store: Store, events: AssociationEvents, *, move: bool) -> int:
     from tqdm import tqdm  # nothing else needs it
 
     counts: Counter[Verdict] = Counter()
@@ -263,12 +303,15 @@ def _import_all(sources: list[Path], store: Store, *, move: bool) -> int:
         try:
             for imported in importing.import_files(sources, store, move=move):
                 counts[imported.verdict] += 1
+                if imported.stored is not None:
+                    events.stored(imported.stored)
                 if imported.verdict is Verdict.FAILED:
                     bar.write(f"dcmstore: {imported.source}: {imported.reason}", file=sys.stderr)
                 bar.update()
             is_whole = True
         except KeyboardInterrupt:
             bar.write("dcmstore: interrupted; the same command goes on from here", file=sys.stderr)
+    events.ended()
     print(", ".join(f"{counts[verdict]} {verdict.value}" for verdict in Verdict))
     return 0 if is_whole and not counts[Verdict.FAILED] else 1
 

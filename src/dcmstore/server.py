@@ -15,6 +15,7 @@ from dcmstore import sockets, uids
 from dcmstore.dimse import command
 from dcmstore.dimse.command import CommandField
 from dcmstore.errors import AbortReason, AbortSource, DcmStoreError, ProtocolError
+from dcmstore.events import AssociationEvents, FolderUpdater
 from dcmstore.logs import Log
 from dcmstore.services.operation import Outcome
 from dcmstore.services.provider import Service, ServiceProvider
@@ -47,10 +48,16 @@ class Server:
     """Listens, serves associations, and drains. `start` returns when the port listens; `stop` when all is quiet.
 
     `profile` is what alone is accepted, as negotiation.Policy has it; None accepts everything that can be stored.
+    `updater` is told of the master folders to which something came.
     """
 
     def __init__(
-        self, settings: Settings, store: Store, log: Log, profile: Mapping[str, tuple[str, ...]] | None = None
+        self,
+        settings: Settings,
+        store: Store,
+        log: Log,
+        profile: Mapping[str, tuple[str, ...]] | None = None,
+        updater: FolderUpdater | None = None,
     ) -> None:
         self.log = log
         self.policy = negotiation_policy_of(settings, profile)
@@ -60,6 +67,8 @@ class Server:
             CommandField.C_STORE_RQ: StorageService(store, log_patient=settings.log_patient),
         }
         self.is_stopping = False
+        self._store = store
+        self._updater = updater
         self._settings = settings
         self._connections: set[Connection] = set()
         self._associated: set[Connection] = set()  # those of them that `max-associations` counts
@@ -105,6 +114,10 @@ class Server:
             connection.join(CUT_WAIT)
         self._wake_sender.close()
         self._wake_receiver.close()
+
+    def events(self) -> AssociationEvents:
+        """For one association."""
+        return AssociationEvents(self._store, self._updater)
 
     def admit(self, connection: "Connection") -> bool:
         """Count a connection as an association; false when it would be one too many."""
@@ -173,6 +186,8 @@ class Connection:
         self._association = Association(server.policy.max_length_received)
         self._timers = Timers(server.limits, time.monotonic())
         self._provider: ServiceProvider | None = None
+        self._events = server.events()
+        self._has_answered = True  # since the last receive
         self._calling = ""
         self._stored = 0
         self._failed = 0
@@ -234,6 +249,7 @@ class Connection:
             return "fault of the receiver"
         finally:
             self._cancel()
+            self._events.ended()
             self._association.close()
 
     def _cancel(self) -> None:
@@ -273,11 +289,13 @@ class Connection:
     def _receive(self, buffer: bytearray, *, is_ending: bool) -> int:  # hot: bench
         """The next bytes of the stream; 0 when the peer has closed, or has had its time to."""
         while self._timers.remaining(time.monotonic()) > 0:
+            if not self._has_answered:  # else the answer has carried the acknowledgement
+                sockets.acknowledge_now(self._socket)
             try:
                 size = self._socket.recv_into(buffer)
             except sockets.GAVE_UP:
                 continue
-            sockets.acknowledge_now(self._socket)
+            self._has_answered = False
             return size
         if is_ending:
             return 0
@@ -369,12 +387,15 @@ class Connection:
             self._failed += 1
             self._log.warning(outcome.event, peer=self._peer, **outcome.facts)
         elif outcome.event:
-            self._stored += outcome.event == "instance.stored"
             self._log.info(outcome.event, peer=self._peer, **outcome.facts)
+        if outcome.stored is not None:
+            self._stored += 1
+            self._events.stored(outcome.stored)
 
     def _send(self, encoded: bytes) -> None:
         if self._log.is_debug:
             self._log.debug(">", peer=self._peer, bytes=len(encoded), type=f"{encoded[0]:02X}H")
+        self._has_answered = True
         try:
             self._socket.sendall(encoded)
         except sockets.GAVE_UP:

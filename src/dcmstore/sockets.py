@@ -102,7 +102,7 @@ def limit_waiting(connection: socket.socket, receive: float, send: float) -> Non
 
 
 def acknowledge_now(connection: socket.socket) -> None:  # hot: bench
-    """Acknowledge what was just received, and the next segment, without delay."""
+    """Acknowledge what was received, and the next segment, without delay. Linux forgets it with the next answer."""
     if _QUICK_ACK is not None:
         connection.setsockopt(socket.IPPROTO_TCP, _QUICK_ACK, 1)
 

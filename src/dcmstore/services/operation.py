@@ -8,6 +8,7 @@ from dcmstore import uids
 from dcmstore.dimse import command
 from dcmstore.dimse.command import MAX_ERROR_COMMENT, RESPONSE_BIT, CommandSet
 from dcmstore.dimse.status import Status
+from dcmstore.storage.store import Stored
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +24,7 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """How an operation ended: what to answer, and what to log once it is answered.
+    """How an operation ended: what to answer, what to log once it is answered, and what it stored.
 
     `response` is None where the standard has no answer (C-CANCEL). An empty `event` logs nothing.
     """
@@ -32,6 +33,7 @@ class Outcome:
     event: str = ""
     facts: Mapping[str, object] = field(default_factory=dict)
     is_failure: bool = False
+    stored: Stored | None = None
 
 
 class Operation(Protocol):

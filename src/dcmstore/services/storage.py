@@ -67,7 +67,7 @@ class _StoreOperation:
                 facts |= self._location(error.stored)
             return Outcome(respond(command_set, status, str(error)), event, facts, is_failure=True)
         facts = {**self._facts(), "outcome": stored.outcome.value, "bytes": stored.size, **self._location(stored)}
-        return Outcome(respond(command_set, Status.SUCCESS), "instance.stored", facts)
+        return Outcome(respond(command_set, Status.SUCCESS), "instance.stored", facts, stored=stored)
 
     def _facts(self) -> dict[str, object]:
         return {
