@@ -98,8 +98,8 @@ def running(folder: Path, settings: Settings | None = None) -> Iterator[Receiver
     text = io.StringIO()
     log = Log([StreamSink(text)], settings.log_level)
     server = Server(settings, store, log)
-    server.start()
     store.open()
+    server.start()
     try:
         yield Receiver(server, store, images, rdsr, text)
     finally:

@@ -124,15 +124,15 @@ def _receive(
     store = wiring.store_of(settings)
     server = Server(settings, store, log, in_force.sop_classes if in_force else None, updater)
     try:
-        server.start()
-    except OSError as error:
-        log.error("receiver.failed", reason=f"port {settings.port}: {_port_problem(error)}", what_to_do=_PORT_ADVICE)
-        return 1
-    try:
         removed = store.open()
     except OSError as error:
-        server.stop(0)
         log.error("receiver.failed", reason=f"{error.filename}: {error.strerror}")
+        return 1
+    try:
+        server.start()
+    except OSError as error:
+        store.close()
+        log.error("receiver.failed", reason=f"port {settings.port}: {_port_problem(error)}", what_to_do=_PORT_ADVICE)
         return 1
     if removed:
         log.warning("store.cleared", unfinished_objects=removed, of="a run that did not end by itself")
