@@ -47,7 +47,7 @@ def test_the_conformance_statement_names_this_implementation() -> None:
 
 
 def test_every_log_event_is_documented_and_no_other() -> None:
-    event = r'"((?:receiver|config|store|association|connection|context|echo|instance|request|log)\.[a-z_]+)"'
+    event = r'"((?:receiver|config|store|dicomdir|association|connection|context|echo|instance|request|log)\.[a-z_]+)"'
     logged = {name for source in SOURCES for name in re.findall(event, source.read_text(encoding="utf-8"))}
     first_column = "".join(re.findall(r"(?m)^\|(.*?)\|", text_of("docs/log.md")))
     assert logged == set(re.findall(r"`([a-z_]+\.[a-z_]+)`", first_column))
