@@ -151,6 +151,26 @@ def move_between_disks(source: str, target: str, *, durable: bool) -> None:
         raise
 
 
+def write_whole(path: str, content: bytes) -> None:
+    """Give a file this content at once and for good, whatever it held; a crash leaves the old or the new one."""
+    temporary = path + ".new"
+    with contextlib.suppress(FileNotFoundError):  # a crash left it
+        os.unlink(temporary)
+    descriptor = create(temporary)
+    try:
+        try:
+            write_all(descriptor, [content])
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+        replace(temporary, path)
+    except OSError:
+        with contextlib.suppress(OSError):
+            os.unlink(temporary)
+        raise
+    sync_folder(os.path.dirname(path))
+
+
 def same_content(path: str, start: int, other_path: str, other_start: int) -> bool:
     """True when two files hold the same bytes from the given positions to their ends."""
     with open(path, "rb") as file, open(other_path, "rb") as other:
