@@ -1,5 +1,6 @@
 # make run    set up and receive in the foreground
 # make test   set up and run every check
+# make torture  kill the receiver at random instants and judge what is on disk
 # make bench  measure against the other receivers on this machine
 
 PYTHON ?= python3
@@ -8,7 +9,7 @@ BIN := $(VENV)/bin
 # Real dose reports for the tests; what the package computes with is not needed.
 DOSE_REPORTS := pyskindose==25.1.1
 
-.PHONY: run test lint interop-peers bench docs clean
+.PHONY: run test lint interop-peers torture bench docs clean
 
 run: $(VENV)/installed
 	$(BIN)/dcmstore init .
@@ -16,6 +17,8 @@ run: $(VENV)/installed
 
 test: $(VENV)/installed-test interop-peers lint
 	$(BIN)/python -m pytest -n auto
+	$(BIN)/python -m torture.crash --kills 10
+	$(BIN)/python -m bench --short
 
 lint: $(VENV)/installed-test
 	$(BIN)/ruff check .
@@ -26,6 +29,10 @@ lint: $(VENV)/installed-test
 # The programs that the tests send with. Without root, what is missing is skipped, and the summary says so.
 interop-peers:
 	@tools/install-peers
+
+# Kills the receiver 200 times and looks whether what it acknowledged is there: about three minutes.
+torture: $(VENV)/installed-test
+	$(BIN)/python -m torture.crash
 
 bench: $(VENV)/installed-test interop-peers
 	$(BIN)/python -m bench

@@ -1,0 +1,1 @@
+"""Faults on purpose: what the receiver promises must hold whatever happens to it."""
