@@ -1,7 +1,10 @@
 """The few things done to files, and what a person is told when they fail."""
 
+import contextlib
 import errno
+import functools
 import os
+import threading
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -231,3 +234,54 @@ def test_every_error_fits_an_error_comment(number: int) -> None:
     for root in Root:
         error = files.out_of_resources(OSError(number, os.strerror(number)), root.value)
         assert len(str(error)) <= MAX_ERROR_COMMENT
+
+
+# --- taking a name without the kernel's help -------------------------------------------------------
+
+
+@pytest.fixture(params=["link", "look"])
+def without_renameat2(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on a network share that refuses the flag, with hard links and without."""
+    monkeypatch.setattr(files, "_renameat2", None)
+    if request.param == "look":
+
+        def refuse(source: str, target: str) -> None:
+            raise PermissionError(errno.EPERM, "Operation not permitted")
+
+        monkeypatch.setattr(os, "link", refuse)
+
+
+def test_a_free_name_is_taken_there_too(without_renameat2: None, tmp_path: Path) -> None:
+    (tmp_path / "source").write_bytes(b"new")
+    files.give_name(str(tmp_path / "source"), str(tmp_path / "target"))
+    assert (tmp_path / "target").read_bytes() == b"new"
+    assert not (tmp_path / "source").exists()
+
+
+def test_a_taken_name_is_left_alone_there_too(without_renameat2: None, tmp_path: Path) -> None:
+    (tmp_path / "source").write_bytes(b"new")
+    (tmp_path / "target").write_bytes(b"old")
+    with pytest.raises(FileExistsError):
+        files.give_name(str(tmp_path / "source"), str(tmp_path / "target"))
+    assert (tmp_path / "target").read_bytes() == b"old"
+    assert (tmp_path / "source").read_bytes() == b"new"
+
+
+def test_of_two_threads_that_want_a_name_one_gets_it(without_renameat2: None, tmp_path: Path) -> None:
+    for number in range(200):
+        target, got, start = tmp_path / f"target{number}", [], threading.Barrier(2)
+        take = functools.partial(take_name, target, start, got)
+        threads = [threading.Thread(target=take, args=(tmp_path / name,)) for name in ("a", "b")]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(30)
+        assert got == [target.read_bytes().decode()]
+
+
+def take_name(target: Path, start: threading.Barrier, got: list[str], source: Path) -> None:
+    source.write_text(source.name)
+    start.wait(30)
+    with contextlib.suppress(FileExistsError):
+        files.give_name(str(source), str(target))
+        got.append(source.name)

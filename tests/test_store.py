@@ -892,3 +892,42 @@ def test_many_threads_with_one_uid_lose_nothing(store: Store, tmp_path: Path) ->
         thread.join(30)
     assert sorted(outcome.name for outcome in outcomes) == ["IDENTICAL"] * 12 + ["NUMBERED"] * 3 + ["STORED"]
     assert data_sets(tmp_path) == sorted(variants)
+
+
+def test_a_data_set_with_a_group_0002_is_recognised_when_it_comes_again(store: Store, tmp_path: Path) -> None:
+    encoded = element(0x0002, 0x0010, "UI", b"1.2.840.10008.1.2.1") + FIRST
+    assert [send(store, encoded).outcome for _ in range(3)] == [Outcome.STORED, Outcome.IDENTICAL, Outcome.IDENTICAL]
+
+
+@pytest.mark.parametrize("duplicates", list(Duplicates))
+def test_a_fault_of_the_disk_decides_nothing_about_a_duplicate(
+    make_store: Callable[..., Store], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, duplicates: Duplicates
+) -> None:
+    store = make_store(duplicates=duplicates)
+    send(store, FIRST)
+    incoming = receive(store, SECOND)
+
+    def no_descriptor(*_: object, **__: object) -> object:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    monkeypatch.setattr("dcmstore.storage.store.open", no_descriptor, raising=False)
+    with pytest.raises(OutOfResources, match="too many open files"):
+        incoming.finish()
+    monkeypatch.undo()
+    assert data_sets(tmp_path) == [FIRST]
+
+
+def test_another_disk_under_the_root_is_refused(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "images"
+    folder.rename(tmp_path / "mounted elsewhere")
+    folder.mkdir()  # the empty mount point
+    store.incoming[Root.IMAGES]._device += 1
+    with pytest.raises(OutOfResources, match="another disk than at the start"):
+        send(store, FIRST)
+    assert list(folder.iterdir()) == []
+
+
+def test_a_root_that_was_emptied_is_used_again_under_lock(store: Store, tmp_path: Path) -> None:
+    shutil.rmtree(tmp_path / "images" / ".incoming")
+    assert send(store, FIRST).outcome is Outcome.STORED
+    assert [path.suffix for path in (tmp_path / "images" / ".incoming").iterdir()] == [".lock"]

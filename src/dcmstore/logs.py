@@ -15,8 +15,9 @@ from pathlib import Path
 from queue import SimpleQueue
 from typing import IO, Protocol, TypeAlias
 
-MAX_QUEUED = 10_000  # lines, about 5 MB; two to three seconds of the fastest sender
+MAX_QUEUED = 10_000  # lines, 3 to 30 MB; two to three seconds of the fastest sender
 MAX_BATCH = 1_000  # lines written in one go
+MAX_VALUE = 400  # characters of one value; the longest path that Windows' tools show is 260
 MEGABYTE = 1024 * 1024
 CLOSE_WAIT = 5.0  # seconds that the last lines may take at the end
 
@@ -35,7 +36,9 @@ class Level(IntEnum):
 
 
 class Sink(Protocol):
-    """Where lines go. `write` may raise OSError."""
+    """Where lines go. `write` may raise OSError; `fault` is what went wrong without a line being lost."""
+
+    fault: str
 
     def write(self, text: str) -> None: ...
 
@@ -44,6 +47,8 @@ class Sink(Protocol):
 
 class StreamSink:
     """A stream of somebody else, such as standard error."""
+
+    fault = ""
 
     def __init__(self, stream: IO[str]) -> None:
         self._stream = stream
@@ -66,29 +71,44 @@ class FileSink:
         self._path = path
         self._max_size = max_size
         self._kept = kept
-        self._file = path.open("ab", buffering=0)
+        self.fault = ""
+        self._open()
 
     def write(self, text: str) -> None:
         encoded = text.encode("utf-8", "backslashreplace")
-        if self._file.tell() and self._file.tell() + len(encoded) > self._max_size:
+        if self._size and self._size + len(encoded) > self._max_size:
             self._put_aside()
-        self._file.write(encoded)
+        self._size += len(encoded)
+        while encoded:  # a full disk takes a part
+            encoded = encoded[self._file.write(encoded) :]
 
     def close(self) -> None:
         self._file.close()
 
     def _put_aside(self) -> None:
+        """Where somebody holds the file open or the folder can't be written, go on, and try after as much again."""
         self._file.close()
         names = [self._path, *(self._path.with_name(f"{self._path.name}.{n}") for n in range(1, self._kept + 1))]
-        for older, newer in zip(reversed(names[1:]), reversed(names[:-1]), strict=True):
-            if newer.exists():
-                newer.replace(older)
+        try:
+            for older, newer in zip(reversed(names[1:]), reversed(names[:-1]), strict=True):
+                if newer.exists():
+                    newer.replace(older)
+        except OSError as error:
+            self.fault = f"{error.filename}: {error.strerror}"
+        self._open()
+        if self.fault:
+            self._size = 0
+
+    def _open(self) -> None:
         self._file = self._path.open("ab", buffering=0)
+        self._size = self._file.tell()
 
 
 def quote(value: object) -> str:
     """A value as it stands in a line: plain where that is unmistakable, else in quotes with escapes."""
     text = str(value)
+    if len(text) > MAX_VALUE:
+        text = f"{text[:MAX_VALUE]}… ({len(text)} characters)"
     is_printable = text.isprintable()
     if is_printable and _PLAIN.fullmatch(text):
         return text
@@ -157,8 +177,11 @@ class Log:
         for sink in self._sinks:
             try:
                 sink.write(text)
-            except OSError:  # a full disk or a closed terminal: told with the first line that can be written again
+            except (OSError, ValueError):  # a full disk, a closed terminal: told with the next line that gets through
                 self._dropped += len(facts)
+            if sink.fault:
+                self.warning("log.not_put_aside", reason=sink.fault)
+                sink.fault = ""
 
     def _format(self, fact: _Fact) -> str:
         moment, level, event, facts = fact

@@ -4,6 +4,8 @@ import contextlib
 import ctypes
 import errno
 import os
+import sys
+import threading
 import time
 from collections.abc import Callable, Sequence
 from typing import TypeAlias
@@ -12,16 +14,14 @@ from dcmstore.errors import OutOfResources
 
 Buffer: TypeAlias = bytes | memoryview
 
+if sys.platform == "win32":
+    from ctypes import wintypes
+
 IS_WINDOWS = os.name == "nt"
 FILE_MODE = 0o640
 FOLDER_MODE = 0o750
 
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0) | getattr(os, "O_NOFOLLOW", 0)
-# A name is taken once, also by two processes that share a root; Python has no call for that.
-_renameat2 = None if IS_WINDOWS else getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
-_AT_FDCWD = -100
-_RENAME_NOREPLACE = 1
-
 _HAS_WRITEV = hasattr(os, "writev")
 _COPY_STEP = 1024 * 1024  # bytes
 # A virus scanner holds a new file open for a moment; on Windows it then can't be renamed (winerror 5 and 32).
@@ -36,6 +36,7 @@ _ADVICE = {
     errno.EACCES: "no permission to write",
     errno.EPERM: "no permission to write",
     errno.ENOENT: "folder is missing",
+    errno.ENODEV: "another disk than at the start; is it mounted?",
     errno.ENOTDIR: "a file stands where a folder is needed",
     errno.EIO: "disk reports an input/output error",
     errno.ENAMETOOLONG: "path is too long",
@@ -68,7 +69,7 @@ def write_all(descriptor: int, buffers: Sequence[Buffer]) -> None:  # hot: bench
 
 
 def sync_folder(path: str) -> None:
-    """Make names in a folder survive a power cut. Windows has no call for it and journals names by itself."""
+    """Make names in a folder survive a power cut. On Windows the renaming itself sees to that."""
     if IS_WINDOWS:
         return
     descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
@@ -95,7 +96,7 @@ def give_name(source: str, target: str) -> None:  # hot: bench
 
 def replace(source: str, target: str) -> None:
     """Give a file its name at once, in place of what had it."""
-    _insist(os.replace, source, target)
+    _insist(_rename_over, source, target)
 
 
 def _insist(rename: Callable[[str, str], None], source: str, target: str) -> None:
@@ -109,21 +110,60 @@ def _insist(rename: Callable[[str, str], None], source: str, target: str) -> Non
             time.sleep(_RENAME_PAUSE)
 
 
-def _rename_to_free_name(source: str, target: str) -> None:
-    """rename(2) with RENAME_NOREPLACE, where system and file system have it; Windows' own never replaces."""
-    if IS_WINDOWS:
-        os.rename(source, target)
-        return
-    code = errno.ENOSYS
-    if _renameat2 is not None:
-        if _renameat2(_AT_FDCWD, os.fsencode(source), _AT_FDCWD, os.fsencode(target), _RENAME_NOREPLACE) == 0:
-            return
-        code = ctypes.get_errno()
-    if code not in (errno.ENOSYS, errno.EINVAL):
-        raise OSError(code, os.strerror(code), source, None, target)
-    if os.path.lexists(target):
-        raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), target)
-    os.rename(source, target)
+if sys.platform == "win32":
+    _MoveFileEx = ctypes.WinDLL("kernel32", use_last_error=True).MoveFileExW
+    _MoveFileEx.argtypes = (wintypes.LPCWSTR, wintypes.LPCWSTR, wintypes.DWORD)
+    _REPLACE_EXISTING, _WRITE_THROUGH = 0x1, 0x8
+
+    def _move(source: str, target: str, flags: int) -> None:
+        """Return only when the new name is on disk: os.rename leaves that to the system, which may be lazy."""
+        if not _MoveFileEx(source, target, flags | _WRITE_THROUGH):
+            raise ctypes.WinError(ctypes.get_last_error())
+
+    def _rename_to_free_name(source: str, target: str) -> None:
+        _move(source, target, 0)
+
+    def _rename_over(source: str, target: str) -> None:
+        _move(source, target, _REPLACE_EXISTING)
+else:
+    # Python has no call that renames and never replaces. Network and other file systems refuse the flag (EINVAL).
+    _renameat2 = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
+    _AT_FDCWD, _RENAME_NOREPLACE = -100, 1
+    _NO_SUCH_CALL = (errno.ENOSYS, errno.EINVAL)
+    _NO_HARD_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.EMLINK)
+    _naming = threading.Lock()
+
+    def _rename_to_free_name(source: str, target: str) -> None:
+        code = errno.ENOSYS
+        if _renameat2 is not None:
+            names = os.fsencode(source), os.fsencode(target)
+            if _renameat2(_AT_FDCWD, names[0], _AT_FDCWD, names[1], _RENAME_NOREPLACE) == 0:
+                return
+            code = ctypes.get_errno()
+        if code not in _NO_SUCH_CALL:
+            raise OSError(code, os.strerror(code), source, None, target)
+        _link_to_free_name(source, target)
+
+    def _link_to_free_name(source: str, target: str) -> None:
+        """The same in two steps: link(2) never replaces either."""
+        try:
+            os.link(source, target)
+        except OSError as error:
+            if error.errno not in _NO_HARD_LINKS:
+                raise
+            _look_and_rename(source, target)
+        else:
+            os.unlink(source)
+
+    def _look_and_rename(source: str, target: str) -> None:
+        """Where there are no hard links (FAT, some shares), a name is kept for one thread, but not for one process."""
+        with _naming:
+            if os.path.lexists(target):
+                raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), target)
+            os.rename(source, target)
+
+    def _rename_over(source: str, target: str) -> None:
+        os.replace(source, target)
 
 
 def move_between_disks(source: str, target: str, *, durable: bool) -> None:

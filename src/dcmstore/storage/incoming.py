@@ -10,6 +10,7 @@ import itertools
 import os
 import secrets
 import sys
+import threading
 
 from dcmstore.storage import files
 from dcmstore.storage.names import INCOMING
@@ -37,23 +38,24 @@ class IncomingFolder:
     """`root/.incoming`; `open` before use, `close` at the end."""
 
     def __init__(self, root: str) -> None:
+        self._root = root
+        self._device = 0
         self._folder = os.path.join(root, INCOMING)
+        self._token = ""
+        self._lock_file = ""
         self._numbers = itertools.count()  # next() is atomic
         self._descriptor = -1
-        self._take_token()
+        self._making = threading.Lock()
 
     def open(self) -> int:
         """Make the folder, lock our token, remove what dead processes left; return how many objects that were."""
+        self._device = os.stat(self._root).st_dev
         self._make()
-        while not self._lock_token():
-            self._take_token()
         return self._clear()
 
     def close(self) -> None:
         """Unlock, and leave nothing behind when nobody else is at work here."""
-        if self._descriptor >= 0:
-            os.close(self._descriptor)
-            self._descriptor = -1
+        self._unlock()
         for remove, path in ((os.unlink, self._lock_file), (os.rmdir, self._folder)):
             with contextlib.suppress(OSError):  # gone already, or in use by others: both are as they should be
                 remove(path)
@@ -65,6 +67,7 @@ class IncomingFolder:
             return path, files.create(path)
         except FileNotFoundError:  # somebody removed the folder under our feet
             self._make()
+            path = self._new_path()
             return path, files.create(path)
 
     def take_over(self, path: str, *, durable: bool) -> str:
@@ -74,6 +77,7 @@ class IncomingFolder:
             files.move_between_disks(path, moved, durable=durable)
         except FileNotFoundError:  # as above
             self._make()
+            moved = self._new_path()
             files.move_between_disks(path, moved, durable=durable)
         return moved
 
@@ -82,26 +86,39 @@ class IncomingFolder:
         return os.path.join(self._folder, f"{self._token}-{next(self._numbers):x}.part")
 
     def _make(self) -> None:
-        with contextlib.suppress(FileExistsError):
-            os.mkdir(self._folder, files.FOLDER_MODE)
+        """Make the folder and lock a token in it; also again, when somebody removed it under our feet.
 
-    def _take_token(self) -> None:
-        self._token = secrets.token_hex(6)
-        self._lock_file = os.path.join(self._folder, self._token + ".lock")
+        Raises OSError when the root is on another disk than at the start: its own is not mounted, and what was
+        stored below the empty mount point would be hidden when it is again.
+        """
+        with self._making:
+            if os.stat(self._root).st_dev != self._device:
+                raise OSError(errno.ENODEV, "another disk than at the start", self._root)
+            while not os.path.exists(self._lock_file) and not self._lock_token():
+                pass
 
     def _lock_token(self) -> bool:
-        """Make and lock our lock file; false when another process, which starts too, took it for abandoned."""
-        self._descriptor = files.create(self._lock_file)
+        """Make and lock a lock file; false when another process came between, which starts or stops here too."""
+        self._unlock()
+        with contextlib.suppress(FileExistsError):
+            os.mkdir(self._folder, files.FOLDER_MODE)
+        self._token = secrets.token_hex(6)
+        self._lock_file = os.path.join(self._folder, self._token + ".lock")
         try:
+            self._descriptor = files.create(self._lock_file)
             _lock(self._descriptor)
             os.stat(self._lock_file)
         except (BlockingIOError, FileNotFoundError):
-            os.close(self._descriptor)
             return False
         except OSError as error:
             if error.errno not in _NO_LOCKS:
                 raise
         return True
+
+    def _unlock(self) -> None:
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1
 
     def _clear(self) -> int:
         names = os.listdir(self._folder)

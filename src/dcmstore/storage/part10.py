@@ -2,6 +2,7 @@
 
 import functools
 import struct
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import BinaryIO
 
@@ -11,6 +12,7 @@ from dcmstore.errors import CannotUnderstand
 _PREAMBLE = bytes(128) + b"DICM"
 _SHORT = struct.Struct("<HH2sH")  # group, element, VR, length
 _LONG = struct.Struct("<HH2s2xI")
+_U32 = struct.Struct("<I")
 _GROUP_LENGTH = struct.Struct("<HH2sHI")
 
 MAX_FILE_META = 64 * 1024  # bytes; a head with every optional element is under 2 kB
@@ -62,14 +64,23 @@ def read(file: BinaryIO) -> FileMeta:
     """
     if file.read(len(_PREAMBLE))[128:] != b"DICM":
         raise CannotUnderstand("no DICM prefix behind 128 bytes of preamble")
-    values: dict[int, str] = {}
-    start = file.tell()
-    while (element := _read_element(file)) is not None:
+    values: dict[int, bytes] = {}
+    start, end = file.tell(), -1
+    # The group ends with its tags, for some writers get its length wrong. Ours is right, and counts: the data set
+    # behind it may begin with a group 0002 of its own, which some senders leave in.
+    while not (file.tell() == end and _is_ours(values)) and (element := _read_element(file)) is not None:
         number, value = element
-        values[number] = value.decode("latin-1").strip(" \0")
+        values[number] = value
+        if number == 0x0000 and len(value) == _U32.size:
+            end = file.tell() + _U32.unpack(value)[0]
         if file.tell() - start > MAX_FILE_META:
             raise CannotUnderstand(f"File Meta Information is longer than {MAX_FILE_META} bytes")
-    return FileMeta(values.get(0x0002, ""), values.get(0x0003, ""), values.get(0x0010, ""), values.get(0x0016, ""))
+    texts = (values.get(number, b"").decode("latin-1").strip(" \0") for number in (0x0002, 0x0003, 0x0010, 0x0016))
+    return FileMeta(*texts)
+
+
+def _is_ours(values: Mapping[int, bytes]) -> bool:
+    return values.get(0x0012, b"").strip(b" \0") == IMPLEMENTATION_CLASS_UID.encode("ascii")
 
 
 def _read_element(file: BinaryIO) -> tuple[int, bytes] | None:

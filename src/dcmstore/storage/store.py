@@ -43,7 +43,8 @@ class _Holder(Enum):
 
     THIS_DATA_SET = "the same data set, in the same transfer syntax, whoever sent it"
     THIS_INSTANCE = "another data set with the same SOP Instance UID"
-    ANOTHER = "another instance, or no DICOM file"
+    ANOTHER = "another instance, or no DICOM file that we may read: it is left alone"
+    NOBODY = "the name was freed since we asked for it"
 
 
 @dataclass(frozen=True, slots=True)
@@ -260,13 +261,15 @@ class IncomingInstance:
         outcome = Outcome.STORED
         for file_name in destination.file_names():
             path = os.path.join(folder, file_name)
-            try:
-                files.give_name(self._path, path)
-            except FileExistsError:
-                holder = self._holder_of(path)
-            else:
-                self._path = ""
-                return file_name, outcome
+            holder = _Holder.NOBODY
+            while holder is _Holder.NOBODY:
+                try:
+                    files.give_name(self._path, path)
+                except FileExistsError:
+                    holder = self._holder_of(path)
+                else:
+                    self._path = ""
+                    return file_name, outcome
             if holder is _Holder.THIS_DATA_SET:
                 if self._store.durable:
                     files.sync_file(path)  # its first sender may have gone before it was
@@ -281,18 +284,20 @@ class IncomingInstance:
         raise AssertionError("names never run out")
 
     def _holder_of(self, path: str) -> "_Holder":
-        """Whose file has the name. What can't be read as PS3.10 is another's, and is left alone."""
+        """Whose file has the name; a fault of the disk is raised, and decides nothing."""
         try:
             with open(path, "rb") as file:
                 meta = part10.read(file)
                 start = file.tell()
-            if meta.media_storage_sop_instance_uid != self._instance.sop_instance_uid:
-                return _Holder.ANOTHER
-            is_same = meta.transfer_syntax_uid == self._instance.transfer_syntax
-            if is_same and files.same_content(path, start, self._path, self._head_size):
-                return _Holder.THIS_DATA_SET
-        except (CannotUnderstand, OSError):
+        except FileNotFoundError:
+            return _Holder.NOBODY
+        except (CannotUnderstand, IsADirectoryError, PermissionError):
             return _Holder.ANOTHER
+        if meta.media_storage_sop_instance_uid != self._instance.sop_instance_uid:
+            return _Holder.ANOTHER
+        is_same_syntax = meta.transfer_syntax_uid == self._instance.transfer_syntax
+        if is_same_syntax and files.same_content(path, start, self._path, self._head_size):
+            return _Holder.THIS_DATA_SET
         return _Holder.THIS_INSTANCE
 
     def _seal(self) -> None:
