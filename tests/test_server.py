@@ -8,12 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from dcmstore import uids
+from dcmstore import sockets, uids
+from dcmstore.connection import Connection
 from dcmstore.dimse import command
 from dcmstore.dimse.command import CommandField, CommandSet
 from dcmstore.dimse.status import Status
-from dcmstore.server import Server
+from dcmstore.server import MAX_UNASSOCIATED, Server
 from dcmstore.settings import Settings
+from dcmstore.storage.store import IncomingInstance, Stored
 from dcmstore.ul import negotiation, pdu
 from dcmstore.ul.items import ContextResult
 from dcmstore.ul.pdu import AAbort, AAssociateRJ, AReleaseRP, AReleaseRQ
@@ -447,6 +449,110 @@ def test_stop_cuts_a_message_that_does_not_finish(receiver: Receiver) -> None:
         receiver.server.stop(0)
         assert isinstance(peer.receive(), AAbort)
         assert receiver.files() == []
+
+
+def test_stop_waits_for_all_together_and_not_for_each(receiver: Receiver, monkeypatch: pytest.MonkeyPatch) -> None:
+    waited: list[float] = []
+    monkeypatch.setattr(Connection, "join", lambda self, timeout: waited.append(timeout))
+    peers = [Peer(receiver.port) for _ in range(5)]
+    for peer in peers:
+        peer.associate()
+    receiver.server.stop(60)
+    monkeypatch.undo()
+    for peer in peers:
+        peer.socket.close()
+    assert len(waited) >= 5
+    assert waited == sorted(waited, reverse=True) or len(waited) > 5  # what is left of one deadline
+
+
+# --- when things go wrong around a store ------------------------------------------------------------
+
+
+def test_silent_connections_make_room_for_a_sender(receiver: Receiver) -> None:
+    silent = [Peer(receiver.port) for _ in range(MAX_UNASSOCIATED + 20)]
+    with Peer(receiver.port) as peer:
+        peer.associate()
+        assert peer.store(data_set()).status == Status.SUCCESS
+    for one in silent[:20]:  # those that were silent for longest were closed
+        assert one.receive() is None
+    assert len(receiver.server.connections()) <= MAX_UNASSOCIATED + 20
+    for one in silent:
+        one.socket.close()
+
+
+def test_a_store_whose_answer_nobody_hears_is_logged(receiver: Receiver, monkeypatch: pytest.MonkeyPatch) -> None:
+    real, sent = Connection._send, []
+
+    def send_once(self: Connection, encoded: bytes) -> None:
+        sent.append(encoded)
+        if len(sent) > 1:  # the first is A-ASSOCIATE-AC
+            raise ConnectionResetError(104, "Connection reset by peer")
+        real(self, encoded)
+
+    monkeypatch.setattr(Connection, "_send", send_once)
+    with Peer(receiver.port) as peer:
+        peer.associate()
+        peer.send(store_request(data_set()))
+        assert peer.receive() is None
+    log = log_of(receiver)
+    assert re.search(r"WARNING instance\.stored .*uid=1\.2\.3\.4 .*answered=no", log)
+    assert re.search(r'association\.ended .*how="connection lost: Connection reset by peer" stored=1', log)
+    assert len(receiver.files()) == 1
+
+
+def test_a_store_that_is_being_synced_counts_as_under_way(receiver: Receiver, monkeypatch: pytest.MonkeyPatch) -> None:
+    idle: list[bool] = []
+    real = IncomingInstance.finish
+
+    def finish(self: IncomingInstance) -> Stored:
+        idle.extend(connection.is_idle for connection in receiver.server.connections())
+        return real(self)
+
+    monkeypatch.setattr(IncomingInstance, "finish", finish)
+    with Peer(receiver.port) as peer:
+        peer.associate()
+        assert peer.store(data_set()).status == Status.SUCCESS
+    assert idle == [False]
+
+
+def test_a_fault_of_ours_ends_one_association_and_says_so(receiver: Receiver, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fault(self: IncomingInstance) -> Stored:
+        raise ZeroDivisionError("a fault")
+
+    with Peer(receiver.port) as other, Peer(receiver.port) as peer:
+        other.associate()
+        peer.associate()
+        with monkeypatch.context() as patch:
+            patch.setattr(IncomingInstance, "finish", fault)
+            peer.send(store_request(data_set()))
+            assert isinstance(peer.receive(), AAbort)
+        assert other.store(data_set("1.9"), "1.9").status == Status.SUCCESS
+        assert [path.name for path in receiver.files()] == ["1.9.dcm"]
+    assert "ERROR   association.fault" in log_of(receiver)
+
+
+def test_a_connection_blocks_whatever_it_inherits() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server, socket.create_connection(server.getsockname()) as client:
+        client.setblocking(False)
+        sockets.tune(client)
+        assert client.gettimeout() is None
+
+
+def test_a_server_that_can_accept_no_more_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    faults = threading.Event()
+    with running(tmp_path) as receiver:
+        receiver.server._on_fault = faults.set
+        monkeypatch.setattr(threading, "excepthook", lambda _: None)
+
+        def fail(*_: object) -> None:
+            raise ZeroDivisionError("a fault")
+
+        monkeypatch.setattr(receiver.server, "_accept_one", fail)
+        with Peer(receiver.port):
+            assert faults.wait(10)
+        assert receiver.server.has_fault
+        log = log_of(receiver)
+    assert 'ERROR   receiver.failed reason="no more connections can be accepted"' in log
 
 
 def wait_until_busy(server: Server) -> None:

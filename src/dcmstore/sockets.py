@@ -16,7 +16,9 @@ from dcmstore.errors import ConfigurationError
 BACKLOG = 512  # connections the system accepts before we do
 _KEEPALIVE_IDLE = 60  # seconds of silence before the system asks whether the peer still lives
 
-GAVE_UP = (BlockingIOError, TimeoutError)  # what `limit_waiting` ends in: on Linux the first, on Windows the second
+# What a receive or send ends in when `limit_waiting` has let it. Elsewhere than on Windows a TimeoutError is the
+# system's own word that the peer is gone.
+GAVE_UP: type[OSError] = TimeoutError if sys.platform == "win32" else BlockingIOError
 
 _QUICK_ACK = getattr(socket, "TCP_QUICKACK", None)
 
@@ -80,7 +82,8 @@ def _family_of(address: str) -> tuple[socket.AddressFamily, str]:
 
 
 def tune(connection: socket.socket) -> None:
-    """Options of a connection, set once."""
+    """Options of a connection, set once. It blocks, whatever it inherited from the listening socket."""
+    connection.setblocking(True)
     connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     if hasattr(socket, "TCP_KEEPIDLE"):
@@ -91,14 +94,15 @@ def tune(connection: socket.socket) -> None:
 def limit_waiting(connection: socket.socket, receive: float, send: float) -> None:
     """Let a receive or a send give up after so many seconds, with GAVE_UP.
 
-    The system's own limit: Python's costs two more calls to the system for each receive and each send.
+    On Windows by Python's own limit, the longer one for both, for after the system's a socket must not be used any
+    more; elsewhere by the system's, for Python's costs two more calls for each receive and each send.
     """
+    if sys.platform == "win32":
+        connection.settimeout(max(receive, send))
+        return
     for option, seconds in ((socket.SO_RCVTIMEO, receive), (socket.SO_SNDTIMEO, send)):
-        if sys.platform == "win32":
-            value = struct.pack("=I", int(seconds * 1000))
-        else:
-            value = struct.pack("@ll", int(seconds), int(seconds % 1 * 1_000_000))
-        connection.setsockopt(socket.SOL_SOCKET, option, value)
+        limit = struct.pack("@ll", int(seconds), int(seconds % 1 * 1_000_000))
+        connection.setsockopt(socket.SOL_SOCKET, option, limit)
 
 
 def acknowledge_now(connection: socket.socket) -> None:  # hot: bench

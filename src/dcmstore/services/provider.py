@@ -40,7 +40,8 @@ class ServiceProvider:
 
     @property
     def is_between_messages(self) -> bool:
-        return self._assembly.is_between_messages
+        """True while nothing is under way, neither a message nor what it asks for."""
+        return self._operation is None and self._assembly.is_between_messages
 
     def receive(self, fragment: Fragment) -> Outcome | None:  # hot: bench
         """Take the next fragment; return the outcome of the message that it completes, else None.
@@ -54,8 +55,9 @@ class ServiceProvider:
             self._operation.receive(fragment.data)
         if self._operation is None or not self._assembly.is_between_messages:
             return None
-        operation, self._operation = self._operation, None
-        return operation.finish()
+        outcome = self._operation.finish()
+        self._operation = None
+        return outcome
 
     def cancel(self) -> Mapping[str, object]:
         """The association is over; return the facts of what was under way and is lost, if anything was."""

@@ -1,0 +1,323 @@
+"""one transport connection -> its association, on a thread of its own, with blocking I/O.
+
+The thread reads from top to bottom: receive bytes, hand them to the association, hand its fragments to the service
+provider, send what comes back.
+"""
+
+import contextlib
+import socket
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+from dcmstore import sockets, uids
+from dcmstore.dimse import command
+from dcmstore.errors import AbortReason, AbortSource, DcmStoreError, ProtocolError
+from dcmstore.events import AssociationEvents
+from dcmstore.logs import Log
+from dcmstore.services.operation import Outcome
+from dcmstore.services.provider import Service, ServiceProvider
+from dcmstore.ul import negotiation, pdu
+from dcmstore.ul.association import Association, State
+from dcmstore.ul.framing import Fragment
+from dcmstore.ul.items import ContextResult
+from dcmstore.ul.negotiation import Policy
+from dcmstore.ul.pdu import AAbort, AAssociateAC, AAssociateRJ, AAssociateRQ, AReleaseRQ
+from dcmstore.ul.timers import Limits, Phase, Timers
+
+RECEIVE_BUFFER = 256 * 1024  # bytes an association; pages that no data reached cost no memory
+TICK = 5.0  # seconds between looks at the timers while nothing comes
+
+_TIMER_KEYS = {Phase.ARTIM: "artim-timeout", Phase.IDLE: "idle-timeout", Phase.MESSAGE: "stall-timeout"}
+
+
+class TimedOut(DcmStoreError):
+    """The peer let a timer run out; the text says which."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """How an association ends, in the words of the log."""
+
+    words: str
+    is_orderly: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Shared:
+    """What all connections of a server have in common."""
+
+    policy: Policy
+    limits: Limits
+    services: Mapping[int, Service]
+    log: Log
+    new_events: Callable[[], AssociationEvents]
+
+
+class Registry(Protocol):
+    """Who keeps the connections and counts the associations."""
+
+    @property
+    def is_stopping(self) -> bool: ...
+
+    def admit(self, connection: "Connection") -> bool: ...
+
+    def dismiss(self, connection: "Connection") -> None: ...
+
+    def forget(self, connection: "Connection") -> None: ...
+
+
+class Connection:
+    """`start` it once; `drain`, `cut` and `join` are for another thread. It forgets itself at its end."""
+
+    def __init__(self, peer_socket: socket.socket, peer: str, shared: Shared, registry: Registry) -> None:
+        self._socket = peer_socket
+        self._peer = peer
+        self._shared = shared
+        self._log = shared.log
+        self._registry = registry
+        self._association = Association(shared.policy.max_length_received)
+        self._timers = Timers(shared.limits, time.monotonic())
+        self._provider: ServiceProvider | None = None
+        self._events = shared.new_events()
+        self._ending: Ending | None = None
+        self._has_answered = True  # since the last receive
+        self._calling = ""
+        self._stored = 0
+        self._failed = 0
+        self._thread = threading.Thread(target=self._run, name=f"association {peer}", daemon=True)
+
+    def start(self) -> None:
+        """Raises RuntimeError when the system gives no more threads."""
+        self._thread.start()
+
+    def join(self, timeout: float) -> None:
+        self._thread.join(timeout)
+
+    def drain(self) -> None:
+        """Leave once no message is under way."""
+        if self.is_idle:
+            sockets.wake(self._socket)
+
+    def cut(self) -> None:
+        """Leave now."""
+        sockets.wake(self._socket)
+
+    @property
+    def is_idle(self) -> bool:
+        """True while no message is under way, its storing and its answer included."""
+        if self._association.state is State.AWAITING_CLOSE:
+            return True
+        has_message = self._provider is not None and not self._provider.is_between_messages
+        return self._association.is_between_pdus and not has_message
+
+    # --- the thread, from its first step to its last ---------------------------------------------
+
+    def _run(self) -> None:
+        started = time.monotonic()
+        try:
+            with self._socket:
+                ending = self._serve_fenced()
+            self._log_end(ending, time.monotonic() - started)
+        finally:
+            self._registry.forget(self)
+
+    def _log_end(self, ending: Ending, seconds: float) -> None:
+        if self._provider is None and not self._calling:  # a port scan or a load balancer's probe
+            self._log.debug("connection.ended", peer=self._peer, how=ending.words, seconds=f"{seconds:.3f}")
+            return
+        (self._log.info if ending.is_orderly else self._log.warning)(
+            "association.ended",
+            peer=self._peer,
+            calling=self._calling,
+            how=ending.words,
+            stored=self._stored,
+            failed=self._failed or None,
+            seconds=f"{seconds:.3f}",
+        )
+
+    def _serve_fenced(self) -> Ending:
+        """Serve, and whatever happens leave nothing behind: a fault of ours ends one association, not the service."""
+        try:
+            sockets.tune(self._socket)
+            limits = self._shared.limits
+            sockets.limit_waiting(self._socket, receive=min(TICK, limits.shortest), send=limits.stall)
+            return self._serve()
+        except TimedOut as timer:
+            return Ending(str(timer))
+        except OSError as error:
+            return Ending(f"connection lost: {error.strerror or error}")
+        except Exception as error:  # noqa: BLE001  one of the two fences
+            self._log.error("association.fault", peer=self._peer, calling=self._calling, error=repr(error))
+            self._abort(AAbort(AbortSource.SERVICE_PROVIDER, AbortReason.NOT_SPECIFIED))
+            return Ending("fault of the receiver")
+        finally:
+            self._cancel()
+            self._events.ended()
+            self._association.close()
+
+    def _cancel(self) -> None:
+        """Drop a message that will not be completed; its sender got no success for it and has to send it again."""
+        lost = self._provider.cancel() if self._provider is not None else {}
+        if lost:
+            self._log.warning("instance.incomplete", peer=self._peer, **lost)
+
+    def _serve(self) -> Ending:
+        """Receive until the association is over and the peer has closed."""
+        buffer = bytearray(RECEIVE_BUFFER)
+        view = memoryview(buffer)
+        while not self._is_over():
+            size = self._receive(buffer)
+            if not size:
+                break
+            try:
+                for event in self._association.receive(view[:size]):
+                    if type(event) is Fragment:
+                        self._perform(event)
+                    else:
+                        self._handle(event)
+            except ProtocolError as error:
+                self._log.warning("association.aborted", peer=self._peer, calling=self._calling, reason=error)
+                self._ending = Ending(f"aborted: {error}")
+                self._abort(pdu.abort_for(error))
+            self._timers.progress(self._phase(), size, time.monotonic())
+        return self._ending or self._end_unasked()
+
+    def _is_over(self) -> bool:
+        """True when the connection is ours to close, and when the receiver stops between two messages."""
+        is_leaving = self._registry.is_stopping and self._ending is None and self.is_idle
+        return is_leaving or self._association.state is State.IDLE
+
+    def _end_unasked(self) -> Ending:
+        """Nobody released or aborted: the peer has closed, or we leave it."""
+        if not self._registry.is_stopping:
+            return Ending("peer closed the connection without a release")
+        if self._association.state is not State.AWAITING_ASSOCIATE_RQ:
+            self._abort(AAbort(AbortSource.SERVICE_USER, AbortReason.NOT_SPECIFIED))
+        return Ending("receiver stops")
+
+    def _receive(self, buffer: bytearray) -> int:  # hot: bench
+        """The next bytes of the stream; 0 when the peer has closed, or has had its time to."""
+        while self._timers.remaining(time.monotonic()) > 0:
+            if not self._has_answered:  # else the answer has carried the acknowledgement
+                sockets.acknowledge_now(self._socket)
+            try:
+                size = self._socket.recv_into(buffer)
+            except sockets.GAVE_UP:
+                continue
+            self._has_answered = False
+            return size
+        if self._ending is not None:
+            return 0
+        if self._association.state is not State.AWAITING_ASSOCIATE_RQ:
+            self._abort(AAbort(AbortSource.SERVICE_PROVIDER, AbortReason.NOT_SPECIFIED))
+        raise TimedOut(f"{_TIMER_KEYS[self._timers.phase]} ran out")
+
+    def _phase(self) -> Phase:
+        if self._association.state in (State.AWAITING_ASSOCIATE_RQ, State.AWAITING_CLOSE):
+            return Phase.ARTIM
+        return Phase.IDLE if self.is_idle else Phase.MESSAGE
+
+    # --- what arrives ----------------------------------------------------------------------------
+
+    def _handle(self, event: object) -> None:
+        """Everything but data."""
+        match event:
+            case AAssociateRQ():
+                self._negotiate(event)
+            case AReleaseRQ():
+                self._registry.dismiss(self)
+                self._ending = Ending("released", is_orderly=True)
+                self._send(self._association.release())
+            case AAbort(source, reason):
+                self._ending = Ending(f"peer aborted (source {source}, reason {reason})")
+
+    def _negotiate(self, request: AAssociateRQ) -> None:
+        self._calling = request.calling_ae_title
+        if self._log.is_debug:
+            self._log.debug("<", peer=self._peer, pdu=request)
+        answer = negotiation.negotiate(request, self._shared.policy, has_room=self._registry.admit(self))
+        facts = {"peer": self._peer, "calling": request.calling_ae_title, "called": request.called_ae_title}
+        if isinstance(answer, AAssociateRJ):
+            self._registry.dismiss(self)
+            reason = negotiation.REJECT_REASONS[answer]
+            self._log.warning("association.rejected", **facts, reason=reason)
+            self._ending = Ending(f"rejected: {reason}")
+            self._send(self._association.reject(answer))
+            return
+        accepted = self._accepted_contexts(request, answer)
+        info = request.user_information
+        self._log.info(
+            "association.accepted",
+            **facts,
+            contexts=f"{len(accepted)}/{len(request.presentation_contexts)}",
+            implementation=info.implementation_version_name or info.implementation_class_uid,
+        )
+        self._provider = ServiceProvider(accepted, self._shared.services, request.calling_ae_title)
+        self._send(self._association.accept(answer, info.max_length_received))
+
+    def _accepted_contexts(self, request: AAssociateRQ, answer: AAssociateAC) -> dict[int, tuple[str, str]]:
+        """What was agreed, by context ID; what was not is logged, for it is why a sender's objects stay away."""
+        accepted = {}
+        for proposed, negotiated in zip(request.presentation_contexts, answer.presentation_contexts, strict=True):
+            if negotiated.result is ContextResult.ACCEPTANCE:
+                accepted[proposed.context_id] = (proposed.abstract_syntax, negotiated.transfer_syntax)
+                continue
+            self._log.warning(
+                "context.rejected",
+                peer=self._peer,
+                calling=request.calling_ae_title,
+                context_id=proposed.context_id,
+                sop_class=uids.name_of(proposed.abstract_syntax),
+                uid=proposed.abstract_syntax,
+                transfer_syntaxes=", ".join(map(uids.name_of, proposed.transfer_syntaxes)),
+                reason=negotiated.result.name.lower().replace("_", "-"),
+            )
+        return accepted
+
+    def _perform(self, fragment: Fragment) -> None:  # hot: bench
+        assert self._provider is not None
+        if self._log.is_debug:
+            kind = ("command" if fragment.is_command else "data set") + (" last" if fragment.is_last else "")
+            facts = {"context_id": fragment.context_id, "bytes": len(fragment.data)}
+            self._log.debug("<", peer=self._peer, pdv=kind, **facts)
+        outcome = self._provider.receive(fragment)
+        if outcome is not None:
+            self._answer(fragment.context_id, outcome)
+
+    # --- what is sent ----------------------------------------------------------------------------
+
+    def _answer(self, context_id: int, outcome: Outcome) -> None:
+        """Send the response first; what was done is told after it, also when the peer can't hear it any more."""
+        is_heard = False
+        try:
+            if outcome.response is not None:
+                self._send(self._association.send_command(context_id, command.encode(outcome.response)))
+            is_heard = True
+        finally:
+            self._tell(outcome, is_heard=is_heard)
+
+    def _tell(self, outcome: Outcome, *, is_heard: bool) -> None:
+        self._failed += outcome.is_failure
+        self._stored += outcome.stored is not None
+        if outcome.event:
+            log = self._log.warning if outcome.is_failure or not is_heard else self._log.info
+            log(outcome.event, peer=self._peer, **outcome.facts, answered=None if is_heard else "no")
+        if outcome.stored is not None:
+            self._events.stored(outcome.stored)
+
+    def _send(self, encoded: bytes) -> None:
+        if self._log.is_debug:
+            self._log.debug(">", peer=self._peer, bytes=len(encoded), type=f"{encoded[0]:02X}H")
+        self._has_answered = True
+        try:
+            self._socket.sendall(encoded)
+        except sockets.GAVE_UP:
+            raise TimedOut("stall-timeout ran out, for the peer does not read what is sent to it") from None
+
+    def _abort(self, answer: AAbort) -> None:
+        """Send A-ABORT; a peer that is gone can't hear it, and that is all the same."""
+        with contextlib.suppress(OSError, TimedOut):
+            self._send(self._association.abort(answer))
