@@ -38,6 +38,7 @@ class Level(IntEnum):
 class Sink(Protocol):
     """Where lines go. `write` may raise OSError; `fault` is what went wrong without a line being lost."""
 
+    name: str
     fault: str
 
     def write(self, text: str) -> None: ...
@@ -48,6 +49,7 @@ class Sink(Protocol):
 class StreamSink:
     """A stream of somebody else, such as standard error."""
 
+    name = "console"
     fault = ""
 
     def __init__(self, stream: IO[str]) -> None:
@@ -71,6 +73,7 @@ class FileSink:
         self._path = path
         self._max_size = max_size
         self._kept = kept
+        self.name = str(path)
         self.fault = ""
         self._open()
 
@@ -125,6 +128,7 @@ class Log:
 
     def __init__(self, sinks: Sequence[Sink], level: str = "info") -> None:
         self._sinks = sinks
+        self._missed: dict[Sink, int] = {}  # lines that a sink could not take since it last took one
         self._level = Level[level.upper()]
         self.is_debug = self._level <= Level.DEBUG
         self._queue: SimpleQueue[_Fact | None] = SimpleQueue()
@@ -170,15 +174,22 @@ class Log:
             sink.close()
 
     def _write(self, facts: list[_Fact]) -> None:
-        if self._dropped and facts:
+        if not facts:
+            return
+        if self._dropped:
             dropped, self._dropped = self._dropped, 0
             facts.append((facts[-1][0], Level.WARNING, "log.dropped", {"lines": dropped}))
         text = "".join(map(self._format, facts))
         for sink in self._sinks:
+            missed = self._missed.get(sink, 0)
+            told = self._format((facts[0][0], Level.WARNING, "log.dropped", {"lines": missed})) if missed else ""
             try:
-                sink.write(text)
-            except (OSError, ValueError):  # a full disk, a closed terminal: told with the next line that gets through
-                self._dropped += len(facts)
+                sink.write(told + text)
+                self._missed[sink] = 0
+            except (OSError, ValueError) as error:  # a full disk, a closed terminal: the other sinks say so, once
+                self._missed[sink] = missed + len(facts)
+                if not missed:
+                    self.warning("log.not_written", sink=sink.name, reason=getattr(error, "strerror", None) or error)
             if sink.fault:
                 self.warning("log.not_put_aside", reason=sink.fault)
                 sink.fault = ""
