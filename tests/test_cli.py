@@ -1,5 +1,6 @@
 """The command, run as a process: what it prints, what it makes, and its exit codes."""
 
+import os
 import re
 import signal
 import socket
@@ -10,8 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from dcmstore import cli, config
-from dcmstore.settings import keys_in_order
+from dcmstore import cli, config, wiring
+from dcmstore.commands import check, needs
+from dcmstore.settings import KEYS, Settings
+from dcmstore.storage import files
+from dcmstore.storage.filing import Root
 from tests.support import Peer, data_set, store_request
 
 COMMAND = [sys.executable, "-m", "dcmstore"]
@@ -139,7 +143,7 @@ def test_run_says_that_its_port_is_taken(folder: Path) -> None:
 def test_check_shows_every_setting_and_where_it_came_from(folder: Path) -> None:
     done = run("check", cwd=folder)
     assert done.returncode == 0, done.stdout
-    for _, key in keys_in_order():
+    for _, key in KEYS.items():
         assert re.search(rf"(?m)^{re.escape(key.name)}= .*\(line \d+\)$", done.stdout), key.name
     assert "FAIL" not in done.stdout
 
@@ -217,3 +221,209 @@ def test_run_refuses_a_folder_that_it_cannot_write(folder: Path) -> None:
     done = run("run", cwd=folder)
     assert done.returncode == 2
     assert re.search(r"IMG-DIR= /sys can't be written: ", done.stderr)
+
+
+@pytest.mark.parametrize("option", ["--called", "--calling"])
+@pytest.mark.parametrize("title", ["", "SEVENTEEN_LETTERS", "日本", "A\\B", "A\tB"])
+def test_echo_refuses_a_title_that_the_ini_would_refuse(
+    option: str, title: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        cli.main(["echo", "localhost", "104", option, title])
+    assert ended.value.code == 2
+    allowed = "allowed is 1 to 16 ASCII characters without a backslash"
+    assert capsys.readouterr().err.endswith(f"error: argument {option}: {title!r}: {allowed}\n")
+
+
+@pytest.mark.parametrize("seconds", ["-1", "0", "soon", "1e300"])
+def test_echo_refuses_a_timeout_that_is_none(seconds: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        cli.main(["echo", "localhost", "104", "--timeout", seconds])
+    assert ended.value.code == 2
+    assert f"--timeout: {seconds!r}: allowed is a number of seconds over 0, up to 86400\n" in capsys.readouterr().err
+
+
+def test_a_store_that_does_not_open_fails_the_run_and_leaves_nothing(folder: Path) -> None:
+    (folder / "received/rdsr/.incoming").write_text("in the way")
+    done = run("run", cwd=folder)
+    assert done.returncode == 1
+    assert re.search(r"ERROR   receiver\.failed reason=.*/rdsr/\.incoming/", done.stderr)
+    assert list((folder / "received/images").iterdir()) == []
+
+
+# --- open files ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("soft", "hard", "is_fine", "text"),
+    [
+        (364, 364, True, "364 open files are allowed, 364 needed"),
+        (needs._UNLIMITED, needs._UNLIMITED, True, "any number of open files are allowed, 364 needed"),
+        (256, 4096, True, "256 open files are allowed, 364 needed; `run` raises the limit by itself"),
+        (
+            *(256, 363, False),
+            "at most 363 open files are allowed, 364 needed for max-associations= 100; set max-associations= 99, "
+            "or raise the limit (`ulimit -n 364` as root, or LimitNOFILE=364 in a systemd unit)",
+        ),
+        (
+            *(165, 165, False),
+            "at most 165 open files are allowed, 364 needed for max-associations= 100; "
+            "raise the limit (`ulimit -n 364` as root, or LimitNOFILE=364 in a systemd unit)",
+        ),
+    ],
+)
+def test_the_limit_on_open_files_is_held_against_max_associations(
+    soft: int, hard: int, is_fine: bool, text: str
+) -> None:
+    assert needs.open_files_finding(Settings(max_associations=100), (soft, hard)) == (is_fine, text)
+
+
+def limited(soft: int, hard: int, *arguments: str) -> list[str]:
+    """The command as a process that starts with these limits on open files."""
+    start = f"import resource, runpy; resource.setrlimit(resource.RLIMIT_NOFILE, ({soft}, {hard}))"
+    return [sys.executable, "-c", f"{start}; runpy.run_module('dcmstore', run_name='__main__')", *arguments]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="no limit to ask for")
+def test_check_says_that_too_few_files_may_be_open(folder: Path) -> None:
+    done = subprocess.run(limited(200, 200, "check"), cwd=folder, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 1
+    assert "\nFAIL  at most 200 open files are allowed, 364 needed for max-associations= 100; set " in done.stdout
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+@pytest.mark.parametrize(("soft", "hard", "then"), [(200, 4096, 364), (200, 230, 230), (1000, 4096, 1000)])
+def test_run_raises_the_limit_on_open_files_as_far_as_it_may(folder: Path, soft: int, hard: int, then: int) -> None:
+    with subprocess.Popen(limited(soft, hard, "run"), cwd=folder, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        lines = []
+        while not lines or "receiver.listening" not in lines[-1]:
+            lines.append(process.stderr.readline())
+            assert lines[-1], lines
+        limits = Path(f"/proc/{process.pid}/limits").read_text()
+        process.send_signal(signal.SIGTERM)
+        process.communicate(timeout=20)
+    assert re.search(rf"(?m)^Max open files +{then} +{hard} ", limits)
+    assert any("at most 230 open files are allowed" in line for line in lines) is (then < 364)
+
+
+# --- notes ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("", []),
+        ("num_threads= 16\nimage-name-index= 1\ndicomdir= 1\nRDSR-tree= 1\nSRsub=\n", []),
+        ("max-associations= 100\n", []),
+        (
+            "num_threads= 17\n",
+            ["num_threads= 17: the original stops at 16; here it is the number of associations served at once"],
+        ),
+        ("folder-tree= 0\nimage-name-index= 1\n", ["image-name-index= 1 has no effect while folder-tree= 0"]),
+        ("folder-tree= 0\ndicomdir= 1\n", ["dicomdir= 1 has no effect while folder-tree= 0"]),
+        (
+            "folder-tree= 0\ndicomdir= 1\nRDSR-tree= 1\n",
+            ["dicomdir= 1 only gives names in the tree of RDSR-DIR while folder-tree= 0"],
+        ),
+        (
+            "SRsub= 0\nRDSR-tree= 1\n",
+            [
+                "SRsub= 0: every structured report goes into RDSR-DIR, by the original's manual; "
+                "the comment in the original's ini contradicts it"
+            ],
+        ),
+        (
+            "SRsub= 1\nRDSR-tree= 1\n",
+            [
+                "SRsub= 1: every structured report goes with the images, by the original's manual; "
+                "the comment in the original's ini contradicts it",
+                "RDSR-tree= 1 has no effect while SRsub= 1, for nothing goes into RDSR-DIR",
+            ],
+        ),
+    ],
+)
+def test_a_key_without_its_effect_in_the_original_gets_a_note(tmp_path: Path, text: str, expected: list[str]) -> None:
+    path = tmp_path / "DcmStore.ini"
+    path.write_text(text)
+    found = [re.sub(rf"^{re.escape(str(path))}, line \d: ", "", note) for note in check.notes(config.read(path))]
+    assert found == expected
+
+
+def test_check_prints_notes_and_is_content(folder: Path) -> None:
+    set_key(folder, "folder-tree", "0")
+    set_key(folder, "dicomdir", "1")
+    done = run("check", cwd=folder)
+    assert done.returncode == 0
+    assert re.search(r"(?m)^ok    note: DcmStore\.ini, line \d+: dicomdir= 1 has no effect while fold", done.stdout)
+
+
+# --- long paths of Windows -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("path", "expected"),
+    [
+        (r"C:\data\images", r"\\?\C:\data\images"),
+        (r"C:/data/images/", r"\\?\C:\data\images"),
+        (r"C:\station\..\data\.\images", r"\\?\C:\data\images"),
+        ("D:\\", "\\\\?\\D:\\"),
+        (r"\\server\share", r"\\?\UNC\server\share"),
+        (r"\\server\share\images", r"\\?\UNC\server\share\images"),
+        (r"\\?\C:\data", r"\\?\C:\data"),
+        (r"\\?\UNC\server\share", r"\\?\UNC\server\share"),
+        (r"\\.\pipe\x", r"\\.\pipe\x"),
+    ],
+)
+def test_a_path_of_windows_gets_the_prefix_for_any_length(path: str, expected: str) -> None:
+    assert wiring.long_path(path) == expected
+
+
+@pytest.mark.skipif(os.name == "nt", reason="there it is made absolute")
+def test_what_is_no_whole_path_of_windows_stays_as_it_is() -> None:
+    assert wiring.long_path("received/images") == "received/images"
+
+
+@pytest.mark.parametrize("path", [r"C:\data\images", r"\\server\share\images"])
+def test_the_store_gets_long_paths_on_windows_and_messages_show_what_was_written(
+    path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(files, "IS_WINDOWS", True)
+    settings = Settings(img_dir=Path(path))
+    assert wiring.store_of(settings).roots[Root.IMAGES] == wiring.long_path(path)
+    assert wiring.roots_of(settings)[Root.IMAGES] == Path(path)
+    assert wiring.as_written(f"{wiring.long_path(path)}\\x: No space") == f"{path}\\x: No space"
+
+
+@pytest.mark.parametrize(("log_patient", "folder"), [(True, r"C:\data\PAT1"), (False, "*")])
+def test_the_log_of_directories_shows_paths_as_they_were_written(log_patient: bool, folder: str) -> None:
+    facts = {"folder": r"\\?\C:\data\PAT1", "reason": r"\\?\UNC\server\share\x: full", "files": 3}
+    logged = wiring._as_logged(facts, Settings(log_patient=log_patient))
+    assert logged == {"folder": folder, "reason": r"\\server\share\x: full", "files": 3}
+
+
+@pytest.mark.skipif(os.name == "nt", reason="there paths have a prefix")
+def test_elsewhere_the_store_gets_the_folders_as_they_are(tmp_path: Path) -> None:
+    assert wiring.store_of(Settings(img_dir=tmp_path)).roots[Root.IMAGES] == str(tmp_path)
+
+
+def test_a_second_interrupt_ends_at_once_and_says_so(process: subprocess.Popen[str]) -> None:
+    with Peer(port_of(process)) as peer:
+        peer.associate()
+        peer.send(store_request(data_set())[:-10])  # an object under way
+        process.send_signal(signal.SIGINT)
+        assert process.stderr is not None
+        while "receiver.stopping" not in process.stderr.readline():
+            assert process.poll() is None
+        process.send_signal(signal.SIGINT)
+        _, text = process.communicate(timeout=20)
+    assert process.returncode == 130
+    assert "dcmstore: ended at once; what was under way is given up" in text
+    assert "Traceback" not in text
+
+
+def test_where_passes_over_a_pipe(folder: Path) -> None:
+    os.mkfifo(folder / "pipe")
+    done = run("where", folder / "pipe", cwd=folder)
+    assert done.returncode == 1
+    assert done.stderr == f"dcmstore: {folder}/pipe: not a regular file\n"

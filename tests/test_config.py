@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from dcmstore import config
 from dcmstore.errors import ConfigurationError
-from dcmstore.settings import Settings, keys_in_order
+from dcmstore.settings import KEYS, Settings
 
 # The originals' own files, in substance: keys, order, CRLF, trailing blanks. Their Windows paths stand apart.
 RELEASE_1_1 = (
@@ -157,8 +157,8 @@ WRONG = [
     ("log-level", "loud"),
     *(
         (key.name, value)
-        for _, key in keys_in_order()
-        if key.allowed == "0 (off) or 1 (on)"
+        for _, key in KEYS.items()
+        if key.spelling.allowed == "0 (off) or 1 (on)"
         for value in ("2", "", "yes", "01")
     ),
 ]
@@ -176,6 +176,18 @@ def test_a_wrong_value_is_refused_with_file_line_key_value_and_what_is_allowed(
     assert repr(value.strip('"')) in message
     assert "allowed is " in message
     assert "\n" not in message
+
+
+@pytest.mark.parametrize("key", ["localAE", "AE"])
+def test_what_an_ae_title_may_be_names_the_backslash(tmp_path: Path, key: str) -> None:
+    with pytest.raises(ConfigurationError, match=f"{key}= .*: allowed is 1 to 16 ASCII characters without a backslash"):
+        read(tmp_path, f"{key}= A\\B\n")
+
+
+def test_every_setting_has_its_key() -> None:
+    assert list(KEYS) == [item.name for item in fields(Settings)]
+    names = [spelling.name.lower() for key in KEYS.values() for spelling in key.spellings()]
+    assert len(names) == len(set(names))
 
 
 def test_a_line_without_an_equal_sign_is_refused(tmp_path: Path) -> None:
@@ -206,8 +218,18 @@ def test_the_sample_sets_every_key_to_its_default(tmp_path: Path) -> None:
 
 def test_the_sample_explains_every_key(tmp_path: Path) -> None:
     text = config.sample()
-    for _, key in keys_in_order():
+    for _, key in KEYS.items():
         block = next(block for block in text.split("\n\n") if f"\n{key.name}=" in block)
         explained = " ".join(line.removeprefix("# ") for line in block.splitlines() if line.startswith("#"))
         assert key.about in explained
-        assert f"# Allowed: {key.allowed}.\n" in block
+        assert f"# Allowed: {key.spelling.allowed}.\n" in block
+
+
+@pytest.mark.parametrize("comment", ["# DICOM's own", "; DICOM's own", "#"])
+def test_a_comment_behind_a_value_is_left_out(tmp_path: Path, comment: str) -> None:
+    assert read(tmp_path, f"port= 104   {comment}\n").settings.port == 104
+    assert read(tmp_path, f"allowed-ae= {comment}\n").settings.allowed_ae == frozenset()
+
+
+def test_behind_a_folder_everything_belongs_to_its_name(tmp_path: Path) -> None:
+    assert read(tmp_path, "IMG-DIR= images # 2\n").settings.img_dir == tmp_path / "images # 2"

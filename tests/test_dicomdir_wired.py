@@ -92,6 +92,7 @@ def test_what_a_killed_receiver_had_stored_is_listed_after_the_next_start(place:
     with Peer(port) as peer:
         peer.associate(CT)
         assert peer.store(image("1.2.1", 1), "1.2.1").status == 0
+        wait_for(lambda: (place / "DcmStore.dicomdir").stat().st_size > 0)  # the note comes after the answer
         peer.send(store_request(image("1.2.2", 2), "1.2.2")[:-10])
         process.kill()
         process.communicate(timeout=20)

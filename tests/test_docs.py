@@ -8,7 +8,8 @@ import pytest
 
 from dcmstore import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME, __version__, cli, config, uids
 from dcmstore.dimse.status import Status
-from dcmstore.settings import Settings, keys_in_order, shown
+from dcmstore.errors import CannotUnderstand, reason_of
+from dcmstore.settings import KEYS, Settings, shown
 from dcmstore.storage.names import NO_PATIENT_ID, folder_name
 
 ROOT = Path(__file__).parent.parent
@@ -47,14 +48,15 @@ def test_the_conformance_statement_names_this_implementation() -> None:
 
 
 def test_every_log_event_is_documented_and_no_other() -> None:
-    event = r'"((?:receiver|config|store|dicomdir|association|connection|context|echo|instance|request|log)\.[a-z_]+)"'
+    rooms = "receiver|config|store|dicomdir|file|association|connection|context|echo|instance|request|log"
+    event = rf'"((?:{rooms})\.[a-z_]+)"'
     logged = {name for source in SOURCES for name in re.findall(event, source.read_text(encoding="utf-8"))}
     first_column = "".join(re.findall(r"(?m)^\|(.*?)\|", text_of("docs/log.md")))
     assert logged == set(re.findall(r"`([a-z_]+\.[a-z_]+)`", first_column))
 
 
 def test_the_defaults_in_the_documentation_are_those_of_the_code() -> None:
-    defaults = {key.name: shown(getattr(Settings(), name)) for name, key in keys_in_order()}
+    defaults = {key.name: shown(getattr(Settings(), name)) for name, key in KEYS.items()}
     text = text_of("docs/conformance.md")
     for name in ("artim-timeout", "idle-timeout", "stall-timeout"):
         assert f"| `{name}` | {defaults[name]} s |" in text
@@ -74,9 +76,27 @@ def test_every_link_leads_to_a_file(page: str) -> None:
         assert ((ROOT / page).parent / target).exists(), target
 
 
-def test_the_architecture_names_files_that_exist() -> None:
-    for name in re.findall(r"[a-z0-9_/]+\.py", text_of("ARCHITECTURE.md")):
-        assert (ROOT / "src/dcmstore" / name).exists(), name
+def test_the_architecture_names_every_module_and_no_other() -> None:
+    """A package of which no module is named stands as a whole, with `name/`."""
+    page, package = text_of("ARCHITECTURE.md"), ROOT / "src/dcmstore"
+    named = set(re.findall(r"[a-z0-9_/]+\.py", page))
+    whole = set(re.findall(r"`([a-z0-9_]+/)`", page)) - {f"{name.rpartition('/')[0]}/" for name in named}
+    modules = {source.relative_to(package).as_posix() for source in SOURCES if source.name != "__init__.py"}
+    assert {name for name in modules if name.rpartition("/")[0] + "/" not in whole} == named
+    assert all((package / name / "__init__.py").exists() for name in whole)
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (OSError(28, "No space left on device", "/data/x"), "No space left on device"),
+        (OSError("timed out"), "timed out"),
+        (TimeoutError(), "TimeoutError"),
+        (CannotUnderstand("no UID in it"), "no UID in it"),
+    ],
+)
+def test_the_reason_of_an_error_is_in_words(error: Exception, expected: str) -> None:
+    assert reason_of(error) == expected
 
 
 def test_the_changelog_has_this_version() -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from dcmstore import importing
+from dcmstore import cli, importing
 from dcmstore.importing import Imported, Verdict
 from dcmstore.storage import part10
 from dcmstore.storage.filing import FilingPolicy, Root
@@ -77,6 +77,45 @@ def test_move_does_not_remove_a_file_that_lies_in_its_place(store: Store, tmp_pa
     (imported,) = run(store, tmp_path / "images", move=True)
     assert imported.verdict is Verdict.IN_PLACE
     assert (tmp_path / "images/PAT1/7/3/1.2.3.dcm").exists()
+
+
+def keep(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """Let no file of this name be removed, as on a medium that is read-only."""
+    unlink = Path.unlink
+
+    def refuse(path: Path, missing_ok: bool = False) -> None:
+        if path.name == name:
+            raise PermissionError(13, "Permission denied", str(path))
+        unlink(path, missing_ok)
+
+    monkeypatch.setattr(Path, "unlink", refuse)
+
+
+def test_a_source_that_cannot_be_removed_is_filed_and_the_others_go_on(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stuck, other = write(tmp_path / "old", "1.2.3"), write(tmp_path / "old", "1.2.4")
+    keep(monkeypatch, stuck.name)
+    first, second = run(store, tmp_path / "old", move=True)
+    assert (first.verdict, first.kept, stuck.exists()) == (Verdict.FILED, "Permission denied", True)
+    assert (second.verdict, second.kept, other.exists()) == (Verdict.FILED, "", False)
+    assert len(list((tmp_path / "images").rglob("*.dcm"))) == 2
+    (again,) = run(store, tmp_path / "old", move=True)
+    assert (again.verdict, again.kept) == (Verdict.THERE, "Permission denied")
+
+
+@pytest.mark.parametrize("move", [True, False])
+def test_a_source_that_cannot_be_compared_with_its_copy_is_kept(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, move: bool
+) -> None:
+    def fail(*_: object) -> bool:
+        raise OSError(5, "Input/output error")
+
+    source = write(tmp_path / "old", "1.2.3")
+    monkeypatch.setattr(Path, "samefile", fail)
+    (imported,) = run(store, tmp_path / "old", move=move)
+    assert (imported.verdict, imported.kept) == (Verdict.FILED, "Input/output error" if move else "")
+    assert source.exists()
 
 
 def test_another_data_set_under_a_known_uid_is_kept_too(store: Store, tmp_path: Path) -> None:
@@ -147,7 +186,7 @@ def test_a_dry_run_prints_the_places_and_touches_nothing(place: Path) -> None:
     done = command(place, "import", "--dry-run", "old")
     assert done.stdout == (
         f"{source.relative_to(place)} -> {place}/received/images/PAT1/7/3/1.2.3.dcm\n"
-        "1 to file, 0 not DICOM or not readable\n"
+        "1 to file, 0 not objects or not readable\n"
     )
     assert list((place / "received").rglob("*.dcm")) == []
 
@@ -177,3 +216,77 @@ def test_a_missing_folder_is_wrong_usage(place: Path) -> None:
     done = command(place, "import", "nowhere")
     assert done.returncode == 2
     assert done.stderr == "dcmstore: FOLDER nowhere: does not exist\n"
+
+
+def test_the_command_says_which_sources_are_kept_and_why(
+    place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    stuck = write(place / "old", "1.2.3")
+    write(place / "old", "1.2.4")
+    keep(monkeypatch, stuck.name)
+    assert cli.main(["import", "--move", str(place / "old"), "--config", str(place / "DcmStore.ini")]) == 1
+    told = capsys.readouterr()
+    assert f"dcmstore: {stuck}: filed, but the source is kept: Permission denied\n" in told.err
+    assert told.out == "2 filed, 0 already there, 0 in its place, 0 not objects, 0 failed; 1 kept\n"
+    assert [path.name for path in (place / "old").iterdir()] == [stuck.name]
+
+
+def test_a_store_that_does_not_open_is_one_line(place: Path) -> None:
+    source = write(place / "old", "1.2.3")
+    (place / "received/rdsr/.incoming").write_text("in the way")
+    done = command(place, "import", "old")
+    assert done.returncode == 1
+    assert done.stderr.startswith(f"dcmstore: {place}/received/rdsr/.incoming/")
+    assert done.stderr.endswith(": Not a directory\n")
+    assert len(done.stderr.splitlines()) == 1
+    assert source.exists()
+    assert list((place / "received/images").iterdir()) == []
+
+
+@pytest.mark.parametrize(("move", "syncs"), [(True, True), (False, False)])
+def test_a_source_is_removed_only_once_its_copy_is_synced_whatever_the_ini_says(
+    place: Path, monkeypatch: pytest.MonkeyPatch, move: bool, syncs: bool
+) -> None:
+    source, done = write(place / "old", "1.2.3"), []
+    fsync, unlink = os.fsync, Path.unlink
+    monkeypatch.setattr(os, "fsync", lambda descriptor: (done.append("sync"), fsync(descriptor)))
+
+    def note(path: Path, missing_ok: bool = False) -> None:
+        if path == source:
+            done.append("remove")
+        unlink(path, missing_ok)
+
+    monkeypatch.setattr(Path, "unlink", note)
+    ini = place / "DcmStore.ini"
+    ini.write_text(ini.read_text() + "durable= 0\n")
+    options = ["--move"] if move else []
+    assert cli.main(["import", *options, str(place / "old"), "--config", str(ini)]) == 0
+    assert ("sync" in done, source.exists()) == (syncs, not move)
+    assert done.count("remove") == int(move)
+    assert done[-1:] == (["remove"] if move else [])
+
+
+def test_a_dry_run_passes_over_what_is_not_dicom(place: Path) -> None:
+    write(place / "old", "1.2.3")
+    (place / "old" / "notes.txt").write_text("not DICOM")
+    done = command(place, "import", "--dry-run", "old")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.endswith("\n1 to file, 1 not objects or not readable\n")
+
+
+def test_an_import_passes_over_pipes_and_directories_of_media(store: Store, tmp_path: Path) -> None:
+    folder = tmp_path / "old"
+    folder.mkdir()
+    os.mkfifo(folder / "pipe")
+    head = part10.encode(FileMeta("1.2.840.10008.1.3.10", "1.2.3", EXPLICIT, ""))
+    (folder / "DICOMDIR-old").write_bytes(head + b"\x04\x00\x00\x12UL\x04\x00\x00\x00\x00\x00")
+    assert [one.verdict for one in run(store, folder)] == [Verdict.NOT_DICOM, Verdict.NOT_DICOM]
+
+
+def test_an_import_leaves_a_line_a_file_in_its_log(place: Path) -> None:
+    write(place / "old", "1.2.3")
+    (place / "old" / "notes.txt").write_text("not DICOM")
+    assert command(place, "import", "old").returncode == 0
+    log = (place / "DcmStore-import.log").read_text()
+    assert "file.imported source=old/1.2.3.any became=filed file=1.2.3.dcm outcome=stored" in log
+    assert 'file.imported source=old/notes.txt became="not objects"' in log

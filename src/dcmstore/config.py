@@ -4,14 +4,15 @@ import difflib
 import re
 import textwrap
 from collections.abc import Iterator, Mapping
-from dataclasses import MISSING, dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dcmstore.errors import ConfigurationError
-from dcmstore.settings import Key, Settings, Spelling, keys_in_order, shown
+from dcmstore.errors import ConfigurationError, reason_of
+from dcmstore.settings import KEYS, Settings, Spelling, folder, shown
 
 FILE_NAME = "DcmStore.ini"
+_COMMENT = re.compile(r"(?:^|\s+)[#;].*")  # behind a value
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,40 +32,35 @@ class Configuration:
             return f"switched on by {self.forced[field_name]}"
         if field_name not in self.lines:
             return "default"
-        key: Key = Settings.__dataclass_fields__[field_name].metadata["key"]
         spelling = self.spellings[field_name]
-        return f"line {self.lines[field_name]}" + (f", {spelling}" if spelling != key.name else "")
+        return f"line {self.lines[field_name]}" + (f", {spelling}" if spelling != KEYS[field_name].name else "")
 
 
-def _spellings() -> dict[str, tuple[str, Spelling]]:
-    return {
-        spelling.name.lower(): (field_name, spelling)
-        for field_name, key in keys_in_order()
-        for spelling in key.spellings()
-    }
+# Name in lower case -> field, and the spelling that has this name
+_SPELLINGS: dict[str, tuple[str, Spelling]] = {
+    spelling.name.lower(): (field_name, spelling) for field_name, key in KEYS.items() for spelling in key.spellings()
+}
 
 
 def read(path: Path) -> Configuration:
     """Read an ini. Raises ConfigurationError with one line that names file, line, key, value and what is allowed."""
-    spellings = _spellings()
     values: dict[str, Any] = {}
     lines: dict[str, int] = {}
     used: dict[str, str] = {}
     warnings = []
     for number, name, value in _assignments(path):
-        if name.lower() not in spellings:
-            warnings.append(f"{path}, line {number}: unknown key {name!r} is ignored{_nearest(name, spellings)}")
+        if name.lower() not in _SPELLINGS:
+            warnings.append(f"{path}, line {number}: unknown key {name!r} is ignored{_nearest(name)}")
             continue
-        field_name, spelling = spellings[name.lower()]
+        field_name, spelling = _SPELLINGS[name.lower()]
         if field_name in lines:
             warnings.append(f"{path}, line {number}: {spelling.name} again; line {lines[field_name]} no longer counts")
         values[field_name] = _parse(path, number, spelling, value)
         lines[field_name] = number
         used[field_name] = spelling.name
-    folder = path.absolute().parent
+    folder, defaults = path.absolute().parent, Settings()
     for field_name in ("img_dir", "rdsr_dir"):
-        default = next(item.default for item in fields(Settings) if item.name == field_name)
-        values[field_name] = folder / values.get(field_name, default)
+        values[field_name] = folder / values.get(field_name, getattr(defaults, field_name))
     forced = _forced(values)
     settings = Settings(**{**values, **dict.fromkeys(forced, True)})
     return Configuration(path, settings, lines, used, forced, tuple(warnings))
@@ -81,7 +77,7 @@ def _forced(values: Mapping[str, Any]) -> dict[str, str]:
     """Field -> key of the switches that others switch on, and that are not on by themselves."""
     defaults = Settings()
     return {
-        target: name.replace("_", "-")
+        target: KEYS[name].name
         for name, targets in reversed(_FORCES.items())
         if values.get(name, False)
         for target in targets
@@ -113,25 +109,28 @@ def _text_of(path: Path, advice: str) -> str:
     try:
         raw = path.read_bytes()
     except OSError as error:
-        raise ConfigurationError(f"{path}: can't be read: {error.strerror}{advice}") from None
+        raise ConfigurationError(f"{path}: can't be read: {reason_of(error)}{advice}") from None
     try:
         return raw.decode("utf-8-sig")
     except UnicodeDecodeError:
         return raw.decode("cp1252", "replace")
 
 
-def _parse(path: Path, number: int, key: Spelling, value: str) -> Any:
+def _parse(path: Path, number: int, spelling: Spelling, value: str) -> Any:
+    if spelling.parse is not folder:
+        value = _COMMENT.sub("", value)
     if len(value) >= 2 and value[0] == value[-1] == '"':
         value = value[1:-1]
     try:
-        return key.parse(value)
+        return spelling.parse(value)
     except (ValueError, KeyError):
-        raise ConfigurationError(f"{path}, line {number}: {key.name}= {value!r}: allowed is {key.allowed}") from None
+        where = f"{path}, line {number}: {spelling.name}= {value!r}"
+        raise ConfigurationError(f"{where}: allowed is {spelling.allowed}") from None
 
 
-def _nearest(name: str, spellings: Mapping[str, tuple[str, Spelling]]) -> str:
-    near = difflib.get_close_matches(name.lower(), spellings, n=1, cutoff=0.0)
-    return f"; the nearest known one is {spellings[near[0]][1].name}" if near else ""
+def _nearest(name: str) -> str:
+    near = difflib.get_close_matches(name.lower(), _SPELLINGS, n=1, cutoff=0.0)
+    return f"; the nearest known one is {_SPELLINGS[near[0]][1].name}" if near else ""
 
 
 def sample() -> str:
@@ -140,12 +139,11 @@ def sample() -> str:
         "# DcmStore.ini: the settings of dcmstore. One `key= value` a line, in any order.\n"
         "# Lines that begin with # or ; are comments. `dcmstore check` shows what is in force.\n"
     ]
-    for item in fields(Settings):
-        assert item.default is not MISSING
-        key: Key = item.metadata["key"]
+    defaults = Settings()
+    for field_name, key in KEYS.items():
         sentences = textwrap.wrap(key.about, 96, break_on_hyphens=False)
-        about = "\n".join(f"# {line}" for line in [*sentences, f"Allowed: {key.allowed}."])
-        blocks.append(f"{about}\n{key.name}= {_portable(item.default)}".rstrip() + "\n")
+        about = "\n".join(f"# {line}" for line in [*sentences, f"Allowed: {key.spelling.allowed}."])
+        blocks.append(f"{about}\n{key.name}= {_portable(getattr(defaults, field_name))}".rstrip() + "\n")
     return "\n".join(blocks)
 
 

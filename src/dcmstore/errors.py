@@ -72,3 +72,9 @@ class DuplicateRefused(StorageError):
 
 class ConfigurationError(DcmStoreError):
     """A setting is wrong: one line that names file, line, key, value and what is allowed."""
+
+
+def reason_of(error: Exception) -> str:
+    """What went wrong, without the number and the path of an OSError: who tells it has named the path before."""
+    words = error.strerror if isinstance(error, OSError) else None
+    return words or str(error) or type(error).__name__

@@ -1,14 +1,15 @@
 """folders -> stored: DICOM files that lie on disk, filed through the very same path as those that are received."""
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 
-from dcmstore.errors import CannotUnderstand, StorageError
+from dcmstore.errors import CannotUnderstand, StorageError, reason_of
 from dcmstore.storage import names
-from dcmstore.storage.examine import Examined, examine
+from dcmstore.storage.examine import Examined, NoInstance, examine
+from dcmstore.storage.filing import FilingPolicy, Root
 from dcmstore.storage.store import IncomingInstance, Instance, Outcome, Store, Stored
 
 _STEP = 1024 * 1024  # bytes of a data set handed on at a time
@@ -21,18 +22,39 @@ class Verdict(Enum):
     FILED = "filed"
     THERE = "already there"
     IN_PLACE = "in its place"  # the file itself is the stored one
-    NOT_DICOM = "not DICOM"
+    NOT_DICOM = "not objects"  # other files, and DICOMDIRs
     FAILED = "failed"
 
 
 @dataclass(frozen=True, slots=True)
 class Imported:
-    """One file, what became of it, where it is now or why it is not."""
+    """One file, what became of it, where it is now or why it is not; and why it is kept where it was to be moved."""
 
     source: Path
     verdict: Verdict
     stored: Stored | None = None
     reason: str = ""
+    kept: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """One file, and where it would be filed, or None and why it would not."""
+
+    source: str | Path
+    target: Path | None
+    reason: str = ""
+
+
+def places(sources: Iterable[str | Path], roots: Mapping[Root, Path], policy: FilingPolicy) -> Iterator[Place]:
+    """Where each source would be filed; nothing is touched."""
+    for source in sources:
+        try:
+            destination = examine(source).destination(policy)
+        except (CannotUnderstand, OSError) as error:
+            yield Place(source, None, reason_of(error))
+            continue
+        yield Place(source, roots[destination.root].joinpath(*destination.folders, destination.file_name))
 
 
 def find_files(folders: Iterable[Path]) -> list[Path]:
@@ -57,21 +79,29 @@ def import_files(sources: Iterable[Path], store: Store, *, move: bool) -> Iterat
         try:
             examined = examine(source)
             stored = _store(source, examined, store)
+        except NoInstance as error:
+            yield Imported(source, Verdict.NOT_DICOM, reason=str(error))
+            continue
         except CannotUnderstand as error:
             yield Imported(source, _verdict_on(source), reason=str(error))
             continue
         except (StorageError, OSError) as error:
-            reason = error.strerror if isinstance(error, OSError) else str(error)
-            yield Imported(source, Verdict.FAILED, reason=str(reason))
+            yield Imported(source, Verdict.FAILED, reason=reason_of(error))
             continue
-        target = Path(store.roots[stored.root], *stored.folders, stored.file_name)
-        if source.samefile(target):
-            yield Imported(source, Verdict.IN_PLACE, stored)
-            continue
+        yield _settle(source, stored, store, move=move)
+
+
+def _settle(source: Path, stored: Stored, store: Store, *, move: bool) -> Imported:
+    """The instance is safe: leave its source, or remove it, unless it is the stored file or can't be told from it."""
+    verdict = Verdict.THERE if stored.outcome is Outcome.IDENTICAL else Verdict.FILED
+    try:
+        if source.samefile(Path(store.roots[stored.root], *stored.folders, stored.file_name)):
+            return Imported(source, Verdict.IN_PLACE, stored)
         if move:
-            source.unlink()
-        verdict = Verdict.THERE if stored.outcome is Outcome.IDENTICAL else Verdict.FILED
-        yield Imported(source, verdict, stored)
+            source.unlink(missing_ok=True)
+    except OSError as error:
+        return Imported(source, verdict, stored, kept=reason_of(error) if move else "")
+    return Imported(source, verdict, stored)
 
 
 def _store(source: Path, examined: Examined, store: Store) -> Stored:
@@ -93,8 +123,6 @@ def _verdict_on(source: Path) -> Verdict:
     """A file that claims to be DICOM and can't be filed has failed; anything else is just another file."""
     try:
         with source.open("rb") as file:
-            return (
-                Verdict.FAILED if file.read(132)[128:] == b"DICM" and source.name != "DICOMDIR" else Verdict.NOT_DICOM
-            )
+            return Verdict.FAILED if file.read(132)[128:] == b"DICM" else Verdict.NOT_DICOM
     except OSError:
         return Verdict.FAILED

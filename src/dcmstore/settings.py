@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 MAX_AE_TITLE = 16  # characters (PS3.5 6.2)
+AE_TITLE_ALLOWED = f"1 to {MAX_AE_TITLE} ASCII characters without a backslash"
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,16 +26,18 @@ class Spelling:
 
 @dataclass(frozen=True, slots=True)
 class Key:
-    """A key of the ini: how it is spelt, what its value may be, what it does, and how the original spells it."""
+    """A key of the ini: how it is spelt, what it does, and how the original spells it where that differs."""
 
-    name: str
-    parse: Callable[[str], Any]
-    allowed: str
+    spelling: Spelling
     about: str
     original: Spelling | None = None
 
+    @property
+    def name(self) -> str:
+        return self.spelling.name
+
     def spellings(self) -> Iterator[Spelling]:
-        yield Spelling(self.name, self.parse, self.allowed)
+        yield self.spelling
         if self.original is not None:
             yield self.original
 
@@ -47,20 +50,21 @@ def _key(
     about: str,
     original: Spelling | None = None,
 ) -> Any:
-    return field(default=default, metadata={"key": Key(name, parse, allowed, about, original)})
+    return field(default=default, metadata={"key": Key(Spelling(name, parse, allowed), about, original)})
 
 
 # --- how values are read: each raises ValueError on what is not allowed ------------------------------
 
 
-def _ae_title(value: str) -> str:
+def ae_title(value: str) -> str:
+    """An AE title as AE_TITLE_ALLOWED says, in the ini and on the command line."""
     if not 1 <= len(value) <= MAX_AE_TITLE or not value.isascii() or not value.isprintable() or "\\" in value:
         raise ValueError
     return value
 
 
 def _ae_titles(value: str) -> frozenset[str]:
-    return frozenset(_ae_title(title.strip()) for title in value.split(",")) if value else frozenset()
+    return frozenset(ae_title(title.strip()) for title in value.split(",")) if value else frozenset()
 
 
 def _number(low: int, high: int) -> tuple[Callable[[str], int], str]:
@@ -92,7 +96,8 @@ def _max_pdu(value: str) -> int:
     return number
 
 
-def _folder(value: str) -> Path:
+def folder(value: str) -> Path:
+    """A path; whatever stands behind the equal sign belongs to it, blanks and signs of comments too."""
     is_of_windows = re.match(r"[A-Za-z]:|\\\\", value) is not None
     if not value or "\0" in value or (is_of_windows and os.name != "nt"):
         raise ValueError
@@ -113,7 +118,7 @@ def _text(value: str) -> str:
 
 
 _SWITCH = (_switch, "0 (off) or 1 (on)")
-_FOLDER = (_folder, "a folder" if os.name == "nt" else "a folder of this system, not a drive or share of Windows")
+_FOLDER = (folder, "a folder" if os.name == "nt" else "a folder of this system, not a drive or share of Windows")
 _SECONDS = _number(1, 86_400)
 
 
@@ -122,9 +127,9 @@ class Settings:
     """All settings. Folders are absolute once `read` has returned them; times are in seconds."""
 
     local_ae: str = _key(
-        "localAE", "DCMSTORE", _ae_title, "1 to 16 ASCII characters",
+        "localAE", "DCMSTORE", ae_title, AE_TITLE_ALLOWED,
         "AE title of this receiver, as agreed with the PACS administrator.",
-        Spelling("AE", _ae_title, "1 to 16 ASCII characters"),
+        Spelling("AE", ae_title, AE_TITLE_ALLOWED),
     )  # fmt: skip
     port: int = _key(
         "port", 11112, *_number(0, 65535),
@@ -247,10 +252,8 @@ class Settings:
     )  # fmt: skip
 
 
-def keys_in_order() -> Iterator[tuple[str, Key]]:
-    """Every field of Settings with its key, in the order of the sample."""
-    for item in fields(Settings):
-        yield item.name, item.metadata["key"]
+# Every field of Settings with its key, in the order of the sample
+KEYS: dict[str, Key] = {item.name: item.metadata["key"] for item in fields(Settings)}
 
 
 def shown(value: object) -> str:

@@ -17,8 +17,12 @@ class Signals:
             signal.signal(number, self._on_stop)
 
     def wait(self) -> None:
-        """Return when a stop signal comes, or has come. Main thread only."""
+        """Return when a stop signal or a `wake` comes, or has come. Main thread only."""
         self._receiver.recv(1)
+
+    def wake(self) -> None:
+        """From any thread: let `wait` return."""
+        self._sender.send(b"\0")
 
     def _on_stop(self, number: int, frame: object) -> None:
         signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -1,17 +1,31 @@
-"""Settings -> what the layers below take: folders, policies, a store."""
+"""Settings -> what the layers below take: folders, policies, a store, a log, what keeps the DICOMDIRs."""
 
+import contextlib
+import ntpath
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from dcmstore import logs
+from dcmstore.config import Configuration
+from dcmstore.errors import ConfigurationError, reason_of
+from dcmstore.events import FolderUpdater
 from dcmstore.settings import Settings
+from dcmstore.storage import files
 from dcmstore.storage.filing import FilingPolicy, Root
 from dcmstore.storage.store import Duplicates, Store
 from dcmstore.ul.negotiation import Policy
 
+LOG_NAME = "DcmStore.log"
+JOURNAL_NAME = "DcmStore.dicomdir"  # DICOMDIRs that are still to be written
+ROOT_FIELDS = {Root.IMAGES: "img_dir", Root.DOSE_REPORTS: "rdsr_dir"}
+
+# In front of a path, they tell Windows to take it as it is and of any length, else it stops at 260 characters.
+_LONG, _LONG_UNC = "\\\\?\\", "\\\\?\\UNC\\"
+
 
 def roots_of(settings: Settings) -> dict[Root, Path]:
-    return {Root.IMAGES: settings.img_dir, Root.DOSE_REPORTS: settings.rdsr_dir}
+    return {root: getattr(settings, field_name) for root, field_name in ROOT_FIELDS.items()}
 
 
 def filing_policy_of(settings: Settings) -> FilingPolicy:
@@ -28,8 +42,9 @@ def filing_policy_of(settings: Settings) -> FilingPolicy:
 
 
 def store_of(settings: Settings) -> Store:
+    to_system = long_path if files.IS_WINDOWS else str
     return Store(
-        {root: os.fspath(folder) for root, folder in roots_of(settings).items()},
+        {root: to_system(os.fspath(folder)) for root, folder in roots_of(settings).items()},
         filing_policy_of(settings),
         durable=settings.durable,
         duplicates=Duplicates(settings.duplicates),
@@ -47,3 +62,68 @@ def negotiation_policy_of(settings: Settings, profile: Mapping[str, tuple[str, .
         prefer_syntax=settings.prefer_syntax,
         profile=profile,
     )
+
+
+def open_log(configuration: Configuration, name: str = LOG_NAME, *, with_console: bool = True) -> logs.Log:
+    """The console, and a file beside the ini if it is asked for. Raises ConfigurationError."""
+    settings = configuration.settings
+    sinks = logs.stderr_sinks() if with_console else []
+    if settings.logfile:
+        path = configuration.path.absolute().parent / name
+        try:
+            sinks.append(logs.FileSink(path, settings.logfile_size * logs.MEGABYTE, settings.logfile_keep))
+        except OSError as error:
+            raise ConfigurationError(f"logfile= 1: {path} can't be written: {reason_of(error)}") from None
+    return logs.Log(sinks, settings.log_level)
+
+
+@contextlib.contextmanager
+def dicomdir_updater(configuration: Configuration, log: logs.Log) -> Iterator[FolderUpdater | None]:
+    """What keeps the DICOMDIRs as long as the context lasts, or None where none are asked for."""
+    settings = configuration.settings
+    if not (settings.dicomdir and settings.folder_tree):
+        yield None
+        return
+    from dcmstore import dicomdir  # and with it pydicom, which nobody else needs
+
+    dicomdir.require()
+
+    def report(event: str, **facts: object) -> None:
+        (log.warning if event == "dicomdir.failed" else log.info)(event, **_as_logged(facts, settings))
+
+    journal = configuration.path.absolute().parent / JOURNAL_NAME
+    try:
+        updater = dicomdir.Updater(str(journal), report)
+    except OSError as error:
+        raise ConfigurationError(f"dicomdir= 1: {journal} can't be written: {reason_of(error)}") from None
+    updater.start()
+    try:
+        yield updater
+    finally:
+        if updater.close(settings.stop_timeout):
+            journal.unlink(missing_ok=True)
+
+
+def _as_logged(facts: Mapping[str, object], settings: Settings) -> dict[str, object]:
+    """The master folder bears the patient's name or ID; the log shows it only where it is asked to."""
+    shown = facts if settings.log_patient else {**facts, "folder": "*"}
+    return {name: as_written(value) if isinstance(value, str) else value for name, value in shown.items()}
+
+
+# --- long paths of Windows -----------------------------------------------------------------------
+
+
+def long_path(path: str) -> str:
+    """An absolute path of Windows with the prefix that lifts its limit of 260 characters; others as they are."""
+    if path.startswith((_LONG, "\\\\.\\")):
+        return path
+    whole = ntpath.abspath(path)  # behind the prefix Windows resolves neither `..` nor slashes
+    drive, rest = ntpath.splitdrive(whole)
+    if drive.startswith("\\\\"):
+        return _LONG_UNC + whole[2:]
+    return _LONG + whole if drive and rest.startswith("\\") else path
+
+
+def as_written(text: str) -> str:
+    """A message with its paths as the user knows them: without what `long_path` puts in front."""
+    return text.replace(_LONG_UNC, "\\\\").replace(_LONG, "")

@@ -1,6 +1,7 @@
 """file -> what a store would see of it: for looking at DICOM files that lie on disk."""
 
 import os
+import stat
 from dataclasses import dataclass
 from typing import BinaryIO
 
@@ -13,6 +14,10 @@ from dcmstore.storage.part10 import FileMeta
 _MEDIA_STORAGE_DIRECTORY = "1.2.840.10008.1.3.10"
 _NO_META = FileMeta("", "", "")
 _STEP = 64 * 1024  # bytes read at a time; most headers end within the first
+
+
+class NoInstance(CannotUnderstand):
+    """Something that nobody means to store: a DICOMDIR, a pipe, a device."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +42,8 @@ def examine(path: str | os.PathLike[str]) -> Examined:
     Its identity is that of the data set, else that of the File Meta Information. Raises CannotUnderstand for what
     is no storable DICOM file, OSError for what can't be read.
     """
+    if not stat.S_ISREG(os.stat(path).st_mode):
+        raise NoInstance("not a regular file")  # a pipe would never answer
     with open(path, "rb") as file:
         meta = _read_meta(file)
         start = file.tell()
@@ -51,7 +58,7 @@ def examine(path: str | os.PathLike[str]) -> Examined:
     if not sop_class_uid or not names.is_uid(sop_instance_uid):
         raise CannotUnderstand("no SOP Class UID and SOP Instance UID in it")
     if sop_class_uid == _MEDIA_STORAGE_DIRECTORY:
-        raise CannotUnderstand("a DICOMDIR, which is no object to store")
+        raise NoInstance("a DICOMDIR, which is no object to store")
     transfer_syntax = meta.transfer_syntax_uid or reader.found_transfer_syntax
     return Examined(sop_class_uid, sop_instance_uid, transfer_syntax, meta.source_ae_title, start, reader.values)
 

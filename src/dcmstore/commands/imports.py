@@ -1,0 +1,104 @@
+"""`dcmstore import`: folders -> their DICOM files filed, or only where they would be."""
+
+import argparse
+import sys
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+
+from dcmstore import importing, wiring
+from dcmstore.commands import needs
+from dcmstore.errors import ConfigurationError, reason_of
+from dcmstore.events import AssociationEvents
+from dcmstore.importing import Imported, Verdict
+from dcmstore.logs import Log
+from dcmstore.settings import Settings
+from dcmstore.storage.store import Store
+
+IMPORT_LOG_NAME = "DcmStore-import.log"
+
+
+def command(options: argparse.Namespace) -> int:
+    configuration = needs.read(options.config)
+    for folder in options.folders:
+        if not folder.exists():
+            raise ConfigurationError(f"FOLDER {folder}: does not exist")
+    needs.require_roots(configuration)
+    settings = configuration.settings
+    sources = importing.find_files(options.folders)
+    if options.dry_run:
+        return _dry_run(sources, settings)
+    # With --move the copy becomes the only one, so it has to survive a power cut whatever `durable` says.
+    store = wiring.store_of(replace(settings, durable=settings.durable or options.move))
+    # A log of its own: a running receiver puts its own one aside when it is full.
+    log = wiring.open_log(configuration, IMPORT_LOG_NAME, with_console=False)
+    try:
+        if not _open(store):
+            return 1
+        with wiring.dicomdir_updater(configuration, log) as updater:
+            return _import_all(sources, store, AssociationEvents(store, updater), log, move=options.move)
+    finally:
+        store.close()
+        log.close()
+
+
+def _open(store: Store) -> bool:
+    try:
+        store.open()
+    except OSError as error:
+        print(f"dcmstore: {wiring.as_written(str(error.filename))}: {reason_of(error)}", file=sys.stderr)
+        return False
+    return True
+
+
+def _dry_run(sources: list[Path], settings: Settings) -> int:
+    others = 0
+    for place in importing.places(sources, wiring.roots_of(settings), wiring.filing_policy_of(settings)):
+        if place.target is None:
+            others += 1
+            print(f"{place.source} : {place.reason}")
+        else:
+            print(f"{place.source} -> {place.target}")
+    print(f"{len(sources) - others} to file, {others} not objects or not readable")
+    return 0
+
+
+def _import_all(sources: list[Path], store: Store, events: AssociationEvents, log: Log, *, move: bool) -> int:
+    from tqdm import tqdm  # nothing else needs it
+
+    counts: Counter[Verdict] = Counter()
+    kept = 0
+    is_whole = False
+    with tqdm(total=len(sources), unit="file", disable=None) as bar:
+        try:
+            for imported in importing.import_files(sources, store, move=move):
+                counts[imported.verdict] += 1
+                kept += bool(imported.kept)
+                log.info("file.imported", **_facts(imported))
+                if imported.stored is not None:
+                    events.stored(imported.stored)
+                if problem := _problem(imported):
+                    bar.write(f"dcmstore: {imported.source}: {problem}", file=sys.stderr)
+                bar.update()
+            is_whole = True
+        except KeyboardInterrupt:
+            bar.write("dcmstore: interrupted; the same command goes on from here", file=sys.stderr)
+    events.ended()
+    print(", ".join(f"{counts[verdict]} {verdict.value}" for verdict in Verdict) + (f"; {kept} kept" if kept else ""))
+    return 0 if is_whole and not counts[Verdict.FAILED] and not kept else 1
+
+
+def _facts(imported: Imported) -> dict[str, object]:
+    """What the log says of one file: all that the console leaves out."""
+    facts: dict[str, object] = {"source": imported.source, "became": imported.verdict.value}
+    if imported.stored is not None:
+        facts["file"] = imported.stored.file_name
+        facts["outcome"] = imported.stored.outcome.value
+    return facts | {"reason": imported.reason or imported.kept or None}
+
+
+def _problem(imported: Imported) -> str:
+    """What a person should know about one file, or nothing."""
+    if imported.verdict is Verdict.FAILED:
+        return imported.reason
+    return f"{imported.verdict.value}, but the source is kept: {imported.kept}" if imported.kept else ""

@@ -1,0 +1,116 @@
+"""What a command needs of its ini and of the machine -> there, or missing in words that say what to do."""
+
+import contextlib
+import sys
+import tempfile
+from pathlib import Path
+
+from dcmstore import config, wiring
+from dcmstore.config import Configuration
+from dcmstore.errors import ConfigurationError, reason_of
+from dcmstore.server import MAX_UNASSOCIATED
+from dcmstore.settings import Settings
+from dcmstore.storage.filing import Root
+
+if sys.platform != "win32":
+    import resource
+
+PORT_ADVICE = "perhaps dcmstore is running already; else end the other program or set another `port`"
+OTHER_FILES = MAX_UNASSOCIATED + 64  # beside those of associations: silent peers, log, locks, journal, libraries
+
+_UNLIMITED = sys.maxsize
+
+
+def read(path: Path) -> Configuration:
+    """The settings, with the warnings about their file on standard error. Raises ConfigurationError."""
+    configuration = config.read(path)
+    for warning in configuration.warnings:
+        print(f"dcmstore: {warning}", file=sys.stderr)
+    return configuration
+
+
+# --- root folders --------------------------------------------------------------------------------
+
+
+def require_roots(configuration: Configuration) -> None:
+    """Raises ConfigurationError unless both root folders are there and can be written."""
+    for root, folder in wiring.roots_of(configuration.settings).items():
+        if problem := folder_problem(folder):
+            raise ConfigurationError(root_message(configuration, root, folder, problem))
+
+
+def folder_problem(folder: Path) -> str:
+    """Why a root folder can't be used, or nothing."""
+    if not folder.exists():
+        return "does not exist; make it, or let `dcmstore init` make it"
+    if not folder.is_dir():
+        return "is not a folder"
+    try:
+        with tempfile.TemporaryFile(dir=folder) as file:
+            file.write(b"dcmstore")  # a full disk still lets files be made
+            file.flush()
+            return ""
+    except OSError as error:
+        return f"can't be written: {reason_of(error)}"
+
+
+def root_message(configuration: Configuration, root: Root, folder: Path, problem: str) -> str:
+    source = configuration.source(wiring.ROOT_FIELDS[root])
+    return f"{configuration.path}, {source}: {root.value}= {folder} {problem}"
+
+
+# --- the port ------------------------------------------------------------------------------------
+
+
+def port_problem(error: OSError) -> str:
+    return "no permission to listen on it" if isinstance(error, PermissionError) else reason_of(error)
+
+
+# --- open files ----------------------------------------------------------------------------------
+
+
+def open_files_of(settings: Settings) -> int:
+    """How many files `run` may have open at once: a socket and a temporary file an association, and its own."""
+    return 2 * settings.max_associations + OTHER_FILES
+
+
+def open_files_allowed() -> tuple[int, int] | None:
+    """The limits on open files, soft and hard; None where the system can't be asked, as on Windows."""
+    if sys.platform == "win32":
+        return None
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return (
+        _UNLIMITED if soft == resource.RLIM_INFINITY else soft,
+        _UNLIMITED if hard == resource.RLIM_INFINITY else hard,
+    )
+
+
+def open_files_finding(settings: Settings, allowed: tuple[int, int]) -> tuple[bool, str]:
+    """Whether the limits on open files, soft and hard, let `run` serve `max-associations`, and what to do if not."""
+    soft, hard = allowed
+    needed = open_files_of(settings)
+    if soft >= needed:
+        return True, f"{'any number of' if soft == _UNLIMITED else soft} open files are allowed, {needed} needed"
+    if hard >= needed:
+        return True, f"{soft} open files are allowed, {needed} needed; `run` raises the limit by itself"
+    least = f"max-associations= {(hard - OTHER_FILES) // 2}" if hard >= OTHER_FILES + 2 else ""
+    advice = f"set {least}, or raise the limit" if least else "raise the limit"
+    return False, (
+        f"at most {hard} open files are allowed, {needed} needed for max-associations= {settings.max_associations}; "
+        f"{advice} (`ulimit -n {needed}` as root, or LimitNOFILE={needed} in a systemd unit)"
+    )
+
+
+def raise_open_files(settings: Settings) -> str:
+    """Raise the soft limit to what is needed, as far as the hard limit allows; return what is then missing, if any."""
+    allowed = open_files_allowed()
+    if sys.platform == "win32" or allowed is None:
+        return ""
+    soft, hard = allowed
+    wanted = min(open_files_of(settings), hard)
+    if wanted > soft:
+        _, raw_hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        with contextlib.suppress(OSError, ValueError):  # macOS has a limit of its own below the hard one
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, raw_hard))
+    is_fine, finding = open_files_finding(settings, allowed)
+    return "" if is_fine else finding

@@ -1,0 +1,127 @@
+"""`dcmstore echo` against peers that answer in every way but the right one, each scripted on a free loopback port."""
+
+import contextlib
+import socket
+import threading
+from collections.abc import Iterator
+
+import pytest
+
+from dcmstore import scu, uids
+from dcmstore.dimse import command
+from dcmstore.dimse.command import CommandField, CommandSet
+from dcmstore.scu import EchoFailed
+from dcmstore.ul import pdu
+from dcmstore.ul.framing import Framing
+from dcmstore.ul.items import ContextResult, NegotiatedContext, UserInformation
+from dcmstore.ul.pdu import AAbort, AAssociateAC, AAssociateRJ, AReleaseRP
+
+C_ECHO_RSP = CommandField.C_ECHO_RQ | command.RESPONSE_BIT
+CLOSE = b""  # in place of an answer
+RELEASED = pdu.encode(AReleaseRP())
+
+
+def accepted(*contexts: NegotiatedContext) -> bytes:
+    return pdu.encode(AAssociateAC("ANY-SCP", "DCMSTORE", contexts, UserInformation(16384, "1.2.3")))
+
+
+def context(context_id: int, result: ContextResult = ContextResult.ACCEPTANCE) -> NegotiatedContext:
+    return NegotiatedContext(context_id, result, uids.IMPLICIT_VR_LITTLE_ENDIAN)
+
+
+def response(status: int | None = 0, context_id: int = 1) -> bytes:
+    answer = CommandSet(C_ECHO_RSP, message_id_being_responded_to=1, status=status)
+    return pdu.encode_p_data(context_id, command.encode(answer), is_command=True, peer_max_length=0)
+
+
+@contextlib.contextmanager
+def peer(*answers: bytes) -> Iterator[int]:
+    """A peer that sends one answer for each PDU that comes, and then closes; its port."""
+
+    def serve() -> None:
+        connection, _ = listener.accept()
+        connection.settimeout(10)
+        framing = Framing(0)
+        with connection:
+            for answer in answers:
+                while not list(framing.receive(memoryview(connection.recv(65536)))):
+                    pass
+                connection.sendall(answer)
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=serve)
+        thread.start()
+        yield listener.getsockname()[1]
+        thread.join(20)
+        assert not thread.is_alive()
+
+
+def echo(port: int, host: str = "127.0.0.1", timeout: float = 10) -> float:
+    return scu.echo(host, port, called_ae_title="ANY-SCP", calling_ae_title="DCMSTORE", timeout=timeout)
+
+
+@pytest.mark.parametrize(
+    "farewell",
+    [RELEASED, CLOSE, pdu.encode(AAbort(0, 0)), b"\x99\0\0\0\0\0"],
+    ids=["release", "close", "abort", "rubbish"],
+)
+def test_an_answered_echo_is_answered_however_the_peer_takes_leave(farewell: bytes) -> None:
+    with peer(accepted(context(1)), response(), farewell) as port:
+        assert 0 < echo(port) < 10
+
+
+def test_the_context_is_found_by_its_id() -> None:
+    answer = accepted(context(3, ContextResult.ABSTRACT_SYNTAX_NOT_SUPPORTED), context(1))
+    with peer(answer, response(), RELEASED) as port:
+        assert echo(port) > 0
+
+
+@pytest.mark.parametrize(
+    ("answers", "expected"),
+    [
+        ((CLOSE,), "the peer closed the connection"),
+        ((pdu.encode(AAssociateRJ(1, 1, 7)),), "association rejected: called-AE-title-not-recognized"),
+        ((pdu.encode(AAbort(2, 0)),), "AAbort came in place of an answer to the association request"),
+        ((accepted(),), "does not say whether it offers Verification"),
+        ((accepted(context(3)),), "does not say whether it offers Verification"),
+        (
+            (accepted(context(3), context(1, ContextResult.ABSTRACT_SYNTAX_NOT_SUPPORTED)),),
+            "the peer does not offer Verification",
+        ),
+        ((accepted(context(1)), CLOSE), "the peer closed the connection"),
+        ((accepted(context(1)), RELEASED), "AReleaseRP came in place of a response"),
+        ((accepted(context(1)), response(context_id=3)), "a response came on presentation context 3, not 1"),
+        ((accepted(context(1)), response(None)), "C-ECHO answered without a Status"),
+        ((accepted(context(1)), response(0x0122)), "C-ECHO answered with status 0122H"),
+        ((b"SSH-2.0-OpenSSH_9.2\r\n",), "what answers is not DICOM"),
+    ],
+)
+def test_anything_else_is_a_no_that_says_how_far_it_came(answers: tuple[bytes, ...], expected: str) -> None:
+    with peer(*answers) as port, pytest.raises(EchoFailed, match=expected) as caught:
+        echo(port)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("host", ["no..name", "x" * 70])
+def test_a_host_that_can_have_no_such_name_is_a_no(host: str) -> None:
+    with pytest.raises(EchoFailed, match="port 104: not the name of a host"):
+        echo(104, host)
+
+
+def test_a_silent_peer_is_a_no_after_the_timeout() -> None:
+    with (
+        socket.create_server(("127.0.0.1", 0)) as silent,
+        pytest.raises(EchoFailed, match=r"no answer within 0\.05 s"),
+    ):
+        echo(silent.getsockname()[1], timeout=0.05)
+
+
+@pytest.mark.parametrize(("text", "seconds"), [("10", 10.0), ("0.5", 0.5), ("86400", 86_400.0)])
+def test_a_timeout_is_read(text: str, seconds: float) -> None:
+    assert scu.timeout(text) == seconds
+
+
+@pytest.mark.parametrize("text", ["0", "-1", "nan", "inf", "1e300", "86401", "", "soon"])
+def test_a_timeout_that_nobody_can_wait_for_is_refused(text: str) -> None:
+    with pytest.raises(ValueError):
+        scu.timeout(text)
