@@ -427,3 +427,18 @@ def test_where_passes_over_a_pipe(folder: Path) -> None:
     done = run("where", folder / "pipe", cwd=folder)
     assert done.returncode == 1
     assert done.stderr == f"dcmstore: {folder}/pipe: not a regular file\n"
+
+
+def test_check_says_what_differs_from_the_original_to_those_who_come_from_it(folder: Path) -> None:
+    (folder / "img").mkdir()
+    (folder / "rdsr").mkdir()
+    (folder / "DcmStore.ini").write_text("AE= X\nport= 0\nIMG-DIR= img\nRDSR-DIR= rdsr\nSRsub= 0\ndicomdir= 1\n")
+    done = run("check", cwd=folder)
+    assert "what differs from DcmStoreService" in done.stdout
+    assert "SRsub= 0 sends every structured report to RDSR-DIR" in done.stdout
+    assert "DICOMDIR lists the folders of the tree" in done.stdout
+    assert "folder-tree= 0 files into" not in done.stdout
+
+
+def test_check_says_nothing_of_the_original_to_others(folder: Path) -> None:
+    assert "DcmStoreService" not in run("check", cwd=folder).stdout

@@ -5,7 +5,7 @@ import shutil
 from collections.abc import Iterator
 
 from dcmstore import profile, sockets, wiring
-from dcmstore.commands import needs
+from dcmstore.commands import needs, original
 from dcmstore.config import Configuration
 from dcmstore.profile import Profile
 from dcmstore.settings import KEYS, shown
@@ -30,6 +30,10 @@ def command(options: argparse.Namespace) -> int:
     for is_fine, text in _findings(configuration, in_force):
         problems |= not is_fine
         print(f"{'ok  ' if is_fine else 'FAIL'}  {text}")
+    if original.comes_from_it(configuration):
+        print("\nwhat differs from DcmStoreService (docs/migration.md has it all):")
+        for text in original.differences(configuration):
+            print(f"      {text}")
     return int(problems)
 
 
