@@ -1,6 +1,7 @@
 """The state table of an acceptor, read from PS3.8 a second time, and what the association says and sends."""
 
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -137,6 +138,16 @@ def test_an_unexpected_pdu_is_a_protocol_error(state: str, arrival: str, action:
         list(association.receive(memoryview(ARRIVALS[arrival][0])))
     expected = AbortReason.UNRECOGNIZED_PDU if arrival == "invalid PDU" else AbortReason.UNEXPECTED_PDU
     assert caught.value.reason is expected
+
+
+def test_an_unexpected_pdu_in_sta2_is_answered_by_the_provider_with_a_reason() -> None:
+    """AA-1 as table 9-8 has it is a service user's, which carries no reason; the conformance statement says so."""
+    with pytest.raises(ProtocolError) as caught:
+        list(association_in(State.AWAITING_ASSOCIATE_RQ).receive(memoryview(pdu.encode(AReleaseRQ()))))
+    assert pdu.abort_for(caught.value) == AAbort(2, AbortReason.UNEXPECTED_PDU)
+    stated = (Path(__file__).parent.parent / "docs" / "conformance.md").read_text(encoding="utf-8")
+    assert "AA-1" in stated
+    assert "AA-7" in stated
 
 
 @pytest.mark.parametrize(("state", "arrival", "action"), [cell for cell in CELLS if cell[0] == "Sta13"])

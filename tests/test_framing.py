@@ -1,6 +1,6 @@
 """One TCP stream into PDUs and fragments: whole, cut anywhere, broken, and endless."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 from hypothesis import given
@@ -29,7 +29,6 @@ from tests.wire import (
     outcome_of,
     p_data_of,
     p_datas,
-    pdu_of,
     pdv_of,
     places,
     wire,
@@ -205,6 +204,11 @@ each_fixed_type = pytest.mark.parametrize(
 )
 
 
+def length_of(pdu_type: int) -> str:
+    """What an error about the length of this PDU names."""
+    return f"{PDUType(pdu_type).name.replace('_', '-')} length"
+
+
 @pytest.mark.parametrize("length", [0, 1, 2, 3, 4, 5])
 def test_a_p_data_tf_too_short_for_a_pdv_is_an_error(length: int) -> None:
     assert refused(begun(PDUType.P_DATA_TF, length)).field == "P-DATA-TF length"
@@ -217,22 +221,33 @@ def test_the_shortest_p_data_tf_has_6_bytes() -> None:
 @each_fixed_type
 @pytest.mark.parametrize("length", [0, 3, 5, 0xFFFF_FFFF])
 def test_a_pdu_of_four_bytes_with_another_length_is_an_error(pdu_type: PDUType, length: int) -> None:
-    assert refused(begun(pdu_type, length)).field == f"{pdu_type.name} length"
+    assert refused(begun(pdu_type, length)).field == length_of(pdu_type)
 
 
 @pytest.mark.parametrize("pdu_type", [PDUType.A_ASSOCIATE_RQ, PDUType.A_ASSOCIATE_AC])
-@pytest.mark.parametrize("length", [0, MAX_ASSOCIATE_LENGTH + 1, 0xFFFF_FFFF])
-def test_an_association_pdu_over_the_bound_is_refused_by_its_header(pdu_type: PDUType, length: int) -> None:
-    assert refused(begun(pdu_type, length)).field == f"{pdu_type.name} length"
+@pytest.mark.parametrize("length", [0, 5, 67, MAX_ASSOCIATE_LENGTH + 1, 0xFFFF_FFFF])
+def test_an_association_pdu_of_an_impossible_length_is_refused_by_its_header(pdu_type: PDUType, length: int) -> None:
+    assert refused(begun(pdu_type, length)).field == length_of(pdu_type)
 
 
-def test_an_association_pdu_at_the_bound_is_waited_for() -> None:
-    assert received(begun(PDUType.A_ASSOCIATE_RQ, MAX_ASSOCIATE_LENGTH)) == []
+@given(st.integers(0, 255).filter(lambda n: n != PDUType.P_DATA_TF), st.integers(0, MAX_ASSOCIATE_LENGTH + 10))
+def test_a_header_is_judged_as_decode_judges_the_whole(pdu_type: int, length: int) -> None:
+    """A length that decode refuses is not gathered first; what is wrong inside is seen by decode alone."""
+
+    def error(judge: Callable[[], object]) -> str:
+        try:
+            judge()
+        except ProtocolError as error:
+            return str(error) if error.field == "PDU type" or error.field == length_of(pdu_type) else ""
+        return ""
+
+    by_header = error(lambda: list(Framing(0).receive(memoryview(begun(pdu_type, length)))))
+    assert by_header == error(lambda: pdu.decode(pdu_type, bytes(length)))
 
 
-@pytest.mark.parametrize("length", [5, 67])
-def test_an_association_pdu_shorter_than_its_head_is_an_error(length: int) -> None:
-    assert refused(pdu_of(PDUType.A_ASSOCIATE_RQ, bytes(length))).field == "A-ASSOCIATE length"
+@pytest.mark.parametrize("length", [68, MAX_ASSOCIATE_LENGTH])
+def test_an_association_pdu_at_the_bounds_is_waited_for(length: int) -> None:
+    assert received(begun(PDUType.A_ASSOCIATE_RQ, length)) == []
 
 
 def test_a_p_data_tf_somewhat_over_the_announced_length_is_let_pass() -> None:

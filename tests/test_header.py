@@ -2,6 +2,7 @@
 
 import functools
 import importlib.util
+import itertools
 import random
 import struct
 import zlib
@@ -24,6 +25,7 @@ from dcmstore.errors import CannotUnderstand
 from dcmstore.storage import header
 from dcmstore.storage.header import HeaderReader
 from tests.support import XRAY_DOSE_SR, data_set, element
+from tests.wire import bytes_held
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")  # pydicom on the odd files it ships
 
@@ -315,6 +317,15 @@ def test_un_of_undefined_length_has_implicit_content() -> None:
         }
 
 
+def test_the_length_of_an_item_is_not_taken_for_a_vr() -> None:
+    """PS3.5 7.5: an item has no VR. The first two bytes of this one's length are `AE`."""
+    length = int.from_bytes(b"AE\0\0", "little")
+    item = struct.pack("<HHI", 0xFFFE, 0xE000, length) + bytes(length)
+    sequence = struct.pack("<HH2s2xI", 0x0008, 0x1115, b"SQ", 0xFFFF_FFFF) + item + _sequence_end()
+    encoded = sequence + element(0x0010, 0x0020, "LO", b"PAT1")
+    assert stripped(read(encoded, EXPLICIT)) == {header.PATIENT_ID: b"PAT1"}
+
+
 def _item(content: bytes) -> bytes:
     """An item of undefined length."""
     return struct.pack("<HHI", 0xFFFE, 0xE000, 0xFFFF_FFFF) + content + struct.pack("<HHI", 0xFFFE, 0xE00D, 0)
@@ -336,12 +347,78 @@ def test_private_elements_in_front_of_the_patient_are_passed_over(transfer_synta
     assert stripped(read(encoded, transfer_syntax, pieces=random_sizes(1))) == all_of(ds)
 
 
+@pytest.mark.parametrize("transfer_syntax", [EXPLICIT, IMPLICIT, BIG_ENDIAN])
+@pytest.mark.parametrize("sizes", [[70 * 1024 * 1024], [1024 * 1024] * 70, [7000] * 10_000], ids=["1", "70", "10000"])
+def test_private_elements_longer_than_a_header_may_be_are_passed_over(transfer_syntax: str, sizes: list[int]) -> None:
+    reader = HeaderReader(transfer_syntax)
+    for size in sizes:
+        pass_private_element(reader, transfer_syntax, size)
+    reader.receive(memoryview(encode(plain(InstanceNumber=1), transfer_syntax)))
+    assert reader.is_complete
+    assert stripped(reader.values) == expected_values(plain(InstanceNumber=1))
+    assert sum(sizes) > header.MAX_HEADER
+
+
+def pass_private_element(reader: HeaderReader, transfer_syntax: str, size: int, piece_size: int = 100_000) -> None:
+    """Give a reader an element (0009,1001) of so many bytes, a piece at a time."""
+    form = {EXPLICIT: "<HH2s2xI", BIG_ENDIAN: ">HH2s2xI"}.get(transfer_syntax)
+    head = struct.pack(form, 0x0009, 0x1001, b"OB", size) if form else struct.pack("<HHI", 0x0009, 0x1001, size)
+    piece = head + bytes(min(size, piece_size))
+    reader.receive(memoryview(piece))
+    left = size + len(head) - len(piece)
+    while left:
+        piece = bytes(min(left, piece_size))
+        reader.receive(memoryview(piece))
+        left -= len(piece)
+
+
+@pytest.mark.parametrize("size", [16, 1600])
 @pytest.mark.parametrize("transfer_syntax", ENCODINGS)
-def test_a_header_behind_64_mib_is_not_looked_for(transfer_syntax: str) -> None:
+def test_a_header_that_does_not_end_is_given_up(
+    transfer_syntax: str, size: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(header, "MAX_HEADER", 64 * 1024)
+    ds = Dataset()
+    ds.PatientID = "PAT1"
+    encoded = encode(ds, IMPLICIT if transfer_syntax == DEFLATED else transfer_syntax)
+    endless = encoded * (header.MAX_HEADER // len(encoded) + 2)
+    if transfer_syntax == DEFLATED:
+        endless = deflate(endless)
+    with pytest.raises(CannotUnderstand, match=r"no header ends within the first 65536 bytes$"):
+        read(endless, transfer_syntax, pieces=itertools.repeat(size))
+
+
+def test_a_deflated_header_that_does_not_end_is_given_up_even_while_a_value_is_passed_over(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(header, "MAX_INFLATED", 200_000)
     ds = plain()
-    ds.private_block(0x0009, "SOMEBODY", create=True).add_new(0x01, "OB", bytes(header.MAX_HEADER))
-    with pytest.raises(CannotUnderstand, match="no header ends within"):
-        read(encode(ds, transfer_syntax), transfer_syntax)
+    ds.private_block(0x0009, "SOMEBODY", create=True).add_new(0x01, "OB", bytes(200_000))
+    with pytest.raises(CannotUnderstand, match="no header ends within the first 200000 bytes unpacked"):
+        read(encode(ds, DEFLATED), DEFLATED)
+
+
+def test_what_stands_behind_the_header_is_not_kept() -> None:
+    reader = HeaderReader(EXPLICIT)
+    reader.receive(memoryview(data_set() + bytes(100_000)))
+    assert reader.is_complete
+    assert bytes_held(reader) < 1000
+
+
+@pytest.mark.parametrize("written", [EXPLICIT, IMPLICIT])
+@pytest.mark.parametrize("vr", [b"SQ", b"UN"])
+def test_a_bare_data_set_says_what_it_is_written_in(written: str, vr: bytes) -> None:
+    """Even where its title, which a sender did not know, is in Implicit VR."""
+    encoded = encode(plain(), IMPLICIT)
+    if written == EXPLICIT:
+        head = element(0x0008, 0x0018, "UI", b"1.2.3.4")
+        title = encode(coded("113701", "DCM", "title"), IMPLICIT if vr == b"UN" else EXPLICIT)
+        encoded = head + struct.pack("<HH2s2xI", 0x0040, 0xA043, vr, 0xFFFF_FFFF) + _item(title) + _sequence_end()
+    reader = HeaderReader("", with_title=True)
+    reader.receive(memoryview(encoded))
+    assert reader.is_complete
+    assert stripped(reader.values)[header.CODE_VALUE] == b"113701"
+    assert reader.found_transfer_syntax == written
 
 
 @pytest.mark.parametrize("transfer_syntax", [EXPLICIT, IMPLICIT, BIG_ENDIAN])

@@ -1,6 +1,8 @@
 """Names for files by number, and names that a DICOM file-set can hold (PS3.10 8.2)."""
 
 import re
+import tracemalloc
+from collections.abc import Callable
 
 import pytest
 from hypothesis import given
@@ -82,3 +84,26 @@ def test_a_numbered_name_says_so() -> None:
     assert names.numbered("CT12", 2) == "CT12_2"
     assert names.numbered("CT123456", 2) == "CT1234_2"
     assert names.numbered("1.2.3.dcm", 2) == "1.2.3 (2).dcm"
+
+
+def test_values_that_differ_in_case_only_have_names_that_do_too() -> None:
+    folders = [names.folder_name(value, b"", NO_STUDY_ID) for value in (b"Doe^Jane", b"DOE^JANE")]
+    assert folders == ["Doe^Jane", "DOE^JANE"]
+
+
+@pytest.mark.parametrize("name_of", [names.folder_name, names.media_folder_name])
+def test_the_names_that_are_remembered_stay_under_2_mb(name_of: Callable[..., str]) -> None:
+    """However long the values of a peer are: MAX_VALUE lets 16 kB each pass."""
+    tracemalloc.start()
+    try:
+        for number in range(names.CACHED_NAMES):
+            name_of(b"%d\xff" % number * 2000, b"ISO_IR 192", NO_STUDY_ID)
+            name_of(b"%d" % number, b"\\" * 10_000 + b"%d" % number, NO_STUDY_ID)
+        held_of_long_ones = tracemalloc.get_traced_memory()[0]
+        for number in range(2 * names.CACHED_NAMES):
+            name_of("Ä語%d".encode() % number + b"x" * 104, b"ISO_IR 192", NO_STUDY_ID)
+        held = tracemalloc.get_traced_memory()[0]
+    finally:
+        tracemalloc.stop()
+    assert held_of_long_ones < 100_000
+    assert held < 1_000_000  # and twice that for the two kinds

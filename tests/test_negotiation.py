@@ -20,7 +20,7 @@ from dcmstore.ul.items import (
 )
 from dcmstore.ul.negotiation import PREFERENCES, REJECT_REASONS, Policy, negotiate
 from dcmstore.ul.pdu import AAssociateAC, AAssociateRJ, AAssociateRQ
-from tests.wire import associate_requests
+from tests.wire import NO_UIDS, UIDS, associate_requests
 
 VERIFICATION = "1.2.840.10008.1.1"
 CT = "1.2.840.10008.5.1.4.1.1.2"
@@ -180,6 +180,19 @@ def test_an_unknown_class_is_refused_without_accept_unknown() -> None:
     assert results(request_for(PRIVATE), replace(POLICY, accept_unknown=False)) == [NO_CLASS]
 
 
+@pytest.mark.parametrize("policy", [POLICY, replace(POLICY, accept_unknown=False)])
+@pytest.mark.parametrize("abstract_syntax", NO_UIDS, ids=lambda uid: ascii(uid[:20]))
+def test_what_is_no_uid_is_no_class(abstract_syntax: str, policy: Policy) -> None:
+    # even where the sender says that it is storage
+    information = common(abstract_syntax, "1.2.840.10008.4.2")
+    assert results(request_for(abstract_syntax, information=information), policy) == [NO_CLASS]
+
+
+@pytest.mark.parametrize("abstract_syntax", UIDS)
+def test_a_uid_of_any_kind_is_an_unknown_class(abstract_syntax: str) -> None:
+    assert results(request_for(abstract_syntax)) == [ACCEPTED]
+
+
 def common(sop_class_uid: str, service_class_uid: str) -> UserInformation:
     return UserInformation(common_extended_negotiations=(CommonExtendedNegotiation(sop_class_uid, service_class_uid),))
 
@@ -251,14 +264,15 @@ def test_a_single_transfer_syntax_is_taken_under_every_policy(policy_name: str, 
 
 
 @each_policy
-@pytest.mark.parametrize("proposed", [(), ("",), ("", "")])
+@pytest.mark.parametrize("proposed", [(), ("",), ("", ""), tuple(NO_UIDS)])
 def test_no_transfer_syntax_is_refused_under_every_policy(policy_name: str, proposed: tuple[str, ...]) -> None:
     assert chosen(policy_name, *proposed).result is NO_SYNTAX
 
 
 @each_policy
-def test_an_empty_transfer_syntax_is_never_chosen(policy_name: str) -> None:
-    assert chosen(policy_name, "", JPEG) == NegotiatedContext(1, ACCEPTED, JPEG)
+@pytest.mark.parametrize("rubbish", NO_UIDS, ids=lambda uid: ascii(uid[:20]))
+def test_a_transfer_syntax_that_is_no_uid_is_never_chosen(policy_name: str, rubbish: str) -> None:
+    assert chosen(policy_name, rubbish, JPEG) == NegotiatedContext(1, ACCEPTED, JPEG)
 
 
 # --- with a profile --------------------------------------------------------------------------------
@@ -313,7 +327,7 @@ def test_common_extended_negotiation_does_not_widen_a_profile() -> None:
 def test_verification_is_accepted_whatever_the_profile_lists(profile: dict[str, tuple[str, ...]]) -> None:
     policy = replace(POLICY, profile=profile)
     assert answer_of(policy, VERIFICATION, JPEG, IMPLICIT) == (ACCEPTED, IMPLICIT)
-    assert answer_of(policy, VERIFICATION, "")[0] is NO_SYNTAX
+    assert answer_of(policy, VERIFICATION, "", "junk")[0] is NO_SYNTAX
 
 
 def test_verification_prefers_what_the_profile_lists_for_it() -> None:
@@ -480,4 +494,7 @@ def test_a_transfer_syntax_that_is_accepted_was_proposed(request: AAssociateRQ, 
     assert isinstance(answer, AAssociateAC)
     for proposed, context in zip(request.presentation_contexts, answer.presentation_contexts, strict=True):
         assert context.context_id == proposed.context_id
-        assert context.result is not ACCEPTED or context.transfer_syntax in proposed.transfer_syntaxes
+        if context.result is ACCEPTED:
+            assert context.transfer_syntax in proposed.transfer_syntaxes
+            assert uids.is_uid(proposed.abstract_syntax)
+            assert uids.is_uid(context.transfer_syntax)

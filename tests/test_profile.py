@@ -22,6 +22,7 @@ from dcmstore import cli, config, dcmtk_names, profile, uid_names, uids
 from dcmstore.errors import ConfigurationError
 from dcmstore.profile import Profile
 from tests.conftest import find_program
+from tests.wire import UIDS
 
 ROOT = Path(__file__).parent.parent
 CT = "1.2.840.10008.5.1.4.1.1.2"
@@ -189,6 +190,12 @@ def test_transfer_syntaxes_count_in_the_order_of_their_numbers(file: Path) -> No
     assert read(file, text).sop_classes[CT] == (JPEG_2000, IMPLICIT, EXPLICIT)
 
 
+@pytest.mark.parametrize("uid", UIDS)
+def test_what_may_be_negotiated_as_a_uid_may_stand_in_a_profile(file: Path, uid: str) -> None:
+    taken = read(file, with_line(4, f"TransferSyntax2 = {uid}"))
+    assert taken.sop_classes[CT] == (EXPLICIT, uid)
+
+
 def test_a_tenth_entry_comes_after_the_second(file: Path) -> None:
     names = ["MRImageStorage", *(f"1.2.3.{number}" for number in range(3, 11))]
     lines = [rf"PresentationContext{number} = {name}\Uncompressed" for number, name in enumerate(names, 2)]
@@ -282,7 +289,7 @@ WRONG = [
     (3, ["TransferSyntax1 = LittleEndianExplicit # remark"], 3, r"'LittleEndianExplicit # remark' is no tra"),
     (3, ["TransferSyntax1 = CTImageStorage"], 3, r"'CTImageStorage' is no transfer syntax; allowed is a UID"),
     (3, ["TransferSyntax1 = "], 3, r"'' is no transfer syntax"),
-    (3, ["TransferSyntax1 = 1..2"], 3, r"'1\.\.2' is no transfer syntax"),
+    (3, ["TransferSyntax1 = 1.2."], 3, r"'1\.2\.' is no transfer syntax"),
     (3, ["TransferSyntax1 = 1." + 63 * "2"], 3, r"is no transfer syntax"),
     (3, ["TransferSyntx1 = JPEG2000"], 3, r"'TransferSyntx1' = 'JPEG2000': the key is unknown; allowed in \["),
     (3, ["PresentationContext1 = JPEG2000"], 3, r"allowed in \[Uncompressed\] is TransferSyntax1, TransferSyntax2 and"),

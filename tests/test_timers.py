@@ -1,5 +1,7 @@
 """The limits on a silent or endless peer, on a clock that only these tests move."""
 
+from dataclasses import fields
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -20,6 +22,11 @@ def test_artim_runs_from_the_connection_on() -> None:
     timers = Timers(LIMITS, START)
     assert timers.phase is Phase.ARTIM
     assert timers.remaining(START) == 30
+
+
+def test_each_phase_has_its_limit_and_each_limit_its_phase() -> None:
+    assert {phase.value for phase in Phase} == {field.name for field in fields(Limits)}
+    assert [LIMITS.of(phase) for phase in Phase] == [30, 60, 20]
 
 
 @pytest.mark.parametrize(("phase", "seconds"), [(Phase.ARTIM, 30), (Phase.IDLE, 60), (Phase.MESSAGE, 20)])

@@ -9,6 +9,7 @@ import pytest
 from pydicom._uid_dict import UID_dictionary
 
 from dcmstore import uids
+from tests.wire import NO_UIDS, UIDS
 
 GENERATOR = Path(__file__).parent.parent / "tools" / "make_uids.py"
 TABLES = ("STORAGE_SOP_CLASSES", "OTHER_SOP_CLASSES", "TRANSFER_SYNTAXES")
@@ -57,6 +58,26 @@ def test_a_registered_uid_has_a_name() -> None:
     assert uids.name_of("1.2.840.10008.5.1.4.1.1.2") == "CT Image Storage"
     assert uids.name_of(uids.VERIFICATION) == "Verification SOP Class"
     assert uids.name_of(uids.IMPLICIT_VR_LITTLE_ENDIAN).startswith("Implicit VR Little Endian")
+
+
+@pytest.mark.parametrize("text", UIDS)
+def test_1_to_64_digits_and_dots_are_a_uid(text: str) -> None:
+    assert uids.is_uid(text)
+
+
+@pytest.mark.parametrize("text", NO_UIDS, ids=lambda text: ascii(text[:20]))
+def test_anything_else_is_no_uid(text: str) -> None:
+    assert not uids.is_uid(text)
+
+
+@pytest.mark.parametrize("table", TABLES)
+def test_every_registered_uid_is_a_uid(table: str) -> None:
+    assert all(map(uids.is_uid, getattr(uids, table)))
+
+
+def test_the_rule_is_what_the_generator_makes() -> None:
+    theirs = generated()["is_uid"]
+    assert [text for text in UIDS + NO_UIDS if theirs(text)] == UIDS
 
 
 def test_an_unknown_uid_is_its_own_name() -> None:

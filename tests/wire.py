@@ -109,6 +109,14 @@ def bytes_held(holder: object) -> int:
     return held
 
 
+# What a peer may put where a UID belongs, and what is_uid says of it.
+UIDS = ["1", "0", "1.2.3", "1.02.3", "0.0", "1..2", "9" * 64]
+NO_UIDS = [
+    "", ".", "..", "1.", ".1", "9" * 65, "9" * 30_000, "1.2.a", "1.2/3", "../../x\xe9", "junk class", "1.2.3 ",
+    " 1.2.3", "1.2.3\n", "1.2.3\0", "1.2\n1.3", "-1", "+1", "1e5", "1_0", "1²", "١.٢", "1 2",
+]  # fmt: skip
+
+
 def assert_protocol_error(call: Callable[[], object], field: str) -> ProtocolError:
     """The call breaks a rule about the named field; return the error."""
     with pytest.raises(ProtocolError) as caught:

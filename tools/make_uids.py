@@ -11,10 +11,12 @@ from pynetdicom import sop_class
 
 PACKAGE = Path(__file__).parent.parent / "src" / "dcmstore"
 
-HEADER = '''"""What a registered UID is: the names of PS3.6 Annex A, and which SOP classes are storage.
+HEADER = '''"""What a UID is, the names of those that PS3.6 Annex A registers, and which SOP classes are storage.
 
 Written by tools/make_uids.py from pydicom's dictionary; do not edit.
 """
+
+import re
 
 '''
 
@@ -68,6 +70,17 @@ IMPLICIT_VR_LITTLE_ENDIAN = "1.2.840.10008.1.2"
 EXPLICIT_VR_LITTLE_ENDIAN = "1.2.840.10008.1.2.1"
 DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN = "1.2.840.10008.1.2.1.99"
 EXPLICIT_VR_BIG_ENDIAN = "1.2.840.10008.1.2.2"
+
+MAX_UID = 64  # characters (PS3.5 9.1)
+_UID = re.compile(r"[0-9](?:[0-9.]*[0-9])?")
+
+
+def is_uid(text: str) -> bool:
+    """True for 1 to 64 digits and dots, a digit at either end (PS3.5 9.1).
+
+    Components that begin with a zero or are empty are let pass: they are frequent, and no file system minds them.
+    """
+    return len(text) <= MAX_UID and _UID.fullmatch(text) is not None
 
 
 def name_of(uid: str) -> str:

@@ -30,7 +30,6 @@ REFERENCES = (PRESENTATION_CONTEXTS, *PASSED_OVER)  # keys of a profile, each th
 ROLES = ("SCU", "SCP", "BOTH")
 
 _HEADINGS = ", ".join(f"[[{name}]]" for name in (*NEEDED, *PASSED_OVER))
-_UID = re.compile(r"(?=.{1,64}$)[0-9]+(\.[0-9]+)*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -321,7 +320,7 @@ def _sop_classes(file: _File, contexts: list[_Context]) -> dict[str, tuple[str, 
 
 
 def _uid_of(file: _File, entry: _Entry, text: str, names: Mapping[str, str], kind: str) -> str:
-    if _UID.fullmatch(text):
+    if uids.is_uid(text):
         return text
     if text in names:
         return names[text]

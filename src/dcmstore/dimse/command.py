@@ -1,7 +1,6 @@
 """bytes <-> command set: group 0000 in Implicit VR Little Endian (PS3.7 6.3 and annex E)."""
 
 import struct
-from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from enum import IntEnum
 
@@ -33,7 +32,10 @@ class CommandField(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class CommandSet:
-    """The elements a Storage SCP reads or writes; None where an element is absent. Others are passed over."""
+    """The elements a Storage SCP reads or writes; None where an element is absent. Others are passed over.
+
+    Priority is read by nobody, but a C-STORE-RQ must have it (PS3.7 9.3.1.1): what sends to us in tests writes it.
+    """
 
     command_field: int
     message_id: int | None = None
@@ -44,8 +46,6 @@ class CommandSet:
     priority: int | None = None
     status: int | None = None
     error_comment: str | None = None
-    move_originator_ae_title: str | None = None
-    move_originator_message_id: int | None = None
 
     @property
     def has_data_set(self) -> bool:
@@ -67,12 +67,11 @@ _ELEMENTS: dict[int, tuple[str, str]] = {
     0x0900: ("status", "US"),
     0x0902: ("error_comment", "LO"),
     0x1000: ("affected_sop_instance_uid", "UI"),
-    0x1030: ("move_originator_ae_title", "AE"),
-    0x1031: ("move_originator_message_id", "US"),
 }
 assert {name for name, _ in _ELEMENTS.values()} == {field.name for field in fields(CommandSet)}
 
-_PADDING = {"UI": b"\0", "LO": b" ", "AE": b" "}
+# How text is written. A command set has no character set, so an LO is ASCII (PS3.5 6.1.2.2); a UI goes back as it came.
+_ENCODINGS = {"UI": ("latin-1", b"\0"), "LO": ("ascii", b" ")}  # VR -> codec, padding
 MAX_ERROR_COMMENT = 64  # characters (PS3.7 table E.1-1: LO)
 
 
@@ -130,14 +129,16 @@ def encode(command_set: CommandSet) -> bytes:
 def _encode_element(element: int, vr: str, value: int | str) -> bytes:
     if isinstance(value, int):
         return _ELEMENT.pack(0x0000, element, 2) + _U16.pack(value)
-    raw = value.encode("latin-1", "replace")
-    raw += _PADDING[vr] * (len(raw) % 2)
+    codec, padding = _ENCODINGS[vr]
+    raw = value.encode(codec, "replace")
+    raw += padding * (len(raw) % 2)
     return _ELEMENT.pack(0x0000, element, len(raw)) + raw
+
+
+_NAMES = {member.value: member.name.replace("_", "-") for member in CommandField}
+_NAMES |= {field | RESPONSE_BIT: name.replace("-RQ", "-RSP") for field, name in _NAMES.items()}
 
 
 def name_of(command_field: int) -> str:
     """`C-STORE-RQ` for 0001H and so on; hexadecimal where the standard has no name."""
-    names: Mapping[int, str] = {member.value: member.name.replace("_", "-") for member in CommandField}
-    if command_field & RESPONSE_BIT and command_field & ~RESPONSE_BIT in names:
-        return names[command_field & ~RESPONSE_BIT].replace("-RQ", "-RSP")
-    return names.get(command_field, f"{command_field:04X}H")
+    return _NAMES.get(command_field, f"{command_field:04X}H")

@@ -6,6 +6,7 @@ decodes what it does not need, and never looks behind the last tag it wants. Bou
 
 import struct
 import zlib
+from dataclasses import dataclass
 
 from dcmstore import uids
 from dcmstore.errors import CannotUnderstand
@@ -28,8 +29,27 @@ _ITEM_DELIMITATION = 0xFFFE_E00D
 _SEQUENCE_DELIMITATION = 0xFFFE_E0DD
 _UNDEFINED_LENGTH = 0xFFFF_FFFF
 
-_LITTLE = (struct.Struct("<HH2sH"), struct.Struct("<I"))  # group, element, VR, length; a 32-bit length
-_BIG = (struct.Struct(">HH2sH"), struct.Struct(">I"))
+
+@dataclass(frozen=True, slots=True)
+class _ByteOrder:
+    """How the first eight bytes of an element become group, element, VR and length."""
+
+    explicit: struct.Struct  # PS3.5 table 7.1-2; of a long VR (table 7.1-1) the length is still to come
+    implicit: struct.Struct  # PS3.5 table 7.1-3; the VR is empty
+    long_length: struct.Struct
+
+
+_LITTLE = _ByteOrder(struct.Struct("<HH2sH"), struct.Struct("<HH0sI"), struct.Struct("<I"))
+_BIG = _ByteOrder(struct.Struct(">HH2sH"), struct.Struct(">HH0sI"), struct.Struct(">I"))
+
+
+@dataclass(frozen=True, slots=True)
+class _Level:
+    """What is looked for on one level of a data set."""
+
+    wanted: frozenset[int]  # tags whose values are kept
+    last: int  # the last tag that matters; what stands in front of it and has a length is kept or passed over
+
 
 # fmt: off
 _WANTED = frozenset((
@@ -37,18 +57,24 @@ _WANTED = frozenset((
     STUDY_ID, SERIES_NUMBER, INSTANCE_NUMBER,
 ))
 # fmt: on
-_TITLE = frozenset((CODE_VALUE, CODING_SCHEME_DESIGNATOR))
-_NOTHING: frozenset[int] = frozenset()
+_TOP = _Level(_WANTED, INSTANCE_NUMBER)
+_TOP_WITH_TITLE = _Level(_WANTED, CONCEPT_NAME_CODE_SEQUENCE)
+_TITLE = _Level(frozenset((CODE_VALUE, CODING_SCHEME_DESIGNATOR)), CODING_SCHEME_DESIGNATOR)
+_NESTED = _Level(frozenset(), _ITEM)  # in what has no length to pass it over by: only where it ends matters
 
 # PS3.5 7.1.2: these have two reserved bytes and a 32-bit length in Explicit VR.
 _LONG_VRS = frozenset(b"OB OD OF OL OV OW SQ SV UC UN UR UT UV".split())
 _SHORT_VRS = frozenset(  # the others, with a 16-bit length; ?? is how old writers mark a VR they do not know
     b"?? AE AS AT CS DA DS DT FL FD IS LO LT PN SH SL SS ST TM UI UL US".split()
 )
+_EIGHT_BYTE_VRS = _SHORT_VRS | {b""}  # with these, and in Implicit VR, the value starts behind the first eight bytes
 
 MAX_VALUE = 16 * 1024  # bytes of one wanted value; the longest that the standard allows, a PN, is under 2 kB
 MAX_NESTING = 128  # open sequences and items of undefined length; real data sets stay under 16
-MAX_HEADER = 64 * 1024 * 1024  # bytes looked at before giving up; private elements before group 0010 can be large
+# bytes of heads and kept values before giving up: two seconds' work. Passing over a value costs nothing, so it does not
+# count; private elements in front of group 0010 can be large.
+MAX_HEADER = 64 * 1024 * 1024
+MAX_INFLATED = 256 * 1024 * 1024  # bytes unpacked before giving up: there, passing over costs as much as the rest
 _INFLATE_STEP = 64 * 1024  # bytes of a deflated data set unpacked at a time
 
 _DEFLATED = frozenset((uids.DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN, "1.2.840.10008.1.2.4.95", "1.2.840.10008.1.2.4.205"))
@@ -61,31 +87,24 @@ class HeaderReader:
 
     `transfer_syntax` is a UID; a private one is read as Explicit VR Little Endian, which all newer ones are.
     With `with_title` the reader goes on to the code of a structured report's title (Concept Name Code Sequence).
-    A data set that plainly has the other VR than its transfer syntax says is read as it is.
+    A data set that plainly has the other VR than its transfer syntax says is read as it is; when complete,
+    `found_transfer_syntax` is what a little endian one is in.
     """
 
     def __init__(self, transfer_syntax: str, *, with_title: bool = False) -> None:
         self.values: dict[int, bytes] = {}
         self.is_complete = False
-        self._wanted = _WANTED  # what is kept on the present level
-        self._final = CODING_SCHEME_DESIGNATOR if with_title else INSTANCE_NUMBER  # of what is wanted, the last
-        self._boundary = (
-            CONCEPT_NAME_CODE_SEQUENCE if with_title else INSTANCE_NUMBER
-        )  # in front of it, leaves are passed over
-        self._in_title = False
+        self.found_transfer_syntax = transfer_syntax
         self._inflater = zlib.decompressobj(-zlib.MAX_WBITS) if transfer_syntax in _DEFLATED else None
-        self._element, self._u32 = _BIG if transfer_syntax == uids.EXPLICIT_VR_BIG_ENDIAN else _LITTLE
-        self._explicit = transfer_syntax not in _IMPLICIT
-        self._is_first = True
-        self._enclosing: list[bool] = []  # a level per open sequence or item: was it explicit outside?
+        self._inflated = 0
+        self._order = _BIG if transfer_syntax == uids.EXPLICIT_VR_BIG_ENDIAN else _LITTLE
+        self._head = self._order.implicit if transfer_syntax in _IMPLICIT else self._order.explicit
+        self._is_first = True  # no element but File Meta Information has come
+        self._level = _TOP_WITH_TITLE if with_title else _TOP
+        self._enclosing: list[tuple[_Level, struct.Struct]] = []  # level and head outside each open sequence or item
         self._kept = b""  # an element that is not complete yet
         self._skip = 0  # bytes of an unwanted value still to come
-        self._seen = 0
-
-    @property
-    def found_transfer_syntax(self) -> str:
-        """Of a little endian data set that nobody described: which of the two VRs it is in."""
-        return uids.EXPLICIT_VR_LITTLE_ENDIAN if self._explicit else uids.IMPLICIT_VR_LITTLE_ENDIAN
+        self._walked = 0
 
     def text_of(self, tag: int) -> str:
         """A UID or other ASCII value without its padding, empty when absent."""
@@ -99,13 +118,7 @@ class HeaderReader:
             self._look(piece)
             return
         try:
-            # What follows the deflated stream is not given to zlib, which would keep all of it.
-            while not (self.is_complete or self._inflater.eof):
-                unpacked = self._inflater.decompress(piece, _INFLATE_STEP)
-                self._look(memoryview(unpacked))
-                if len(unpacked) < _INFLATE_STEP:  # else zlib may hold output back, even with all input taken
-                    return
-                piece = memoryview(self._inflater.unconsumed_tail)
+            self._inflate(self._inflater, piece)
         except zlib.error as error:
             raise CannotUnderstand(f"the deflated data set can't be unpacked: {error}") from None
 
@@ -115,73 +128,123 @@ class HeaderReader:
             raise CannotUnderstand("the data set breaks off before its header ends")
         self.is_complete = True
 
+    def _inflate(self, inflater: "zlib._Decompress", piece: memoryview) -> None:
+        # What follows the deflated stream is not given to zlib, which would keep all of it.
+        while not (self.is_complete or inflater.eof):
+            unpacked = inflater.decompress(piece, _INFLATE_STEP)
+            self._inflated += len(unpacked)
+            if self._inflated > MAX_INFLATED:
+                raise CannotUnderstand(f"no header ends within the first {MAX_INFLATED} bytes unpacked")
+            self._look(memoryview(unpacked))
+            if len(unpacked) < _INFLATE_STEP:  # else zlib may hold output back, even with all input taken
+                return
+            piece = memoryview(inflater.unconsumed_tail)
+
     def _look(self, piece: memoryview) -> None:  # hot: bench
-        self._seen += len(piece)
-        if self._seen > MAX_HEADER:
-            raise CannotUnderstand(f"no header ends within the first {MAX_HEADER} bytes")
+        """Walk what is new, with what was kept of the piece before."""
+        if self._skip >= len(piece):
+            self._skip -= len(piece)
+            return
         data = self._kept + piece if self._kept else piece
-        position, end = self._skip, len(data)
-        unpack, wanted, boundary, explicit = self._element.unpack_from, self._wanted, self._boundary, self._explicit
-        while end - position >= 8:
+        position = self._walk(data, self._skip)
+        if self.is_complete:
+            return
+        self._skip = max(position - len(data), 0)
+        self._kept = bytes(data[position:])
+        if self._walked > MAX_HEADER:
+            raise CannotUnderstand(f"no header ends within the first {MAX_HEADER} bytes")
+
+    def _walk(self, data: bytes | memoryview, position: int) -> int:  # hot: bench
+        """Go from element to element; return where the first one begins that is not all there."""
+        end, begin, passed, is_first = len(data), position, 0, self._is_first
+        unpack, wanted, last = self._head.unpack_from, self._level.wanted, self._level.last
+        last_head = end - 8
+        short, undefined = _EIGHT_BYTE_VRS, _UNDEFINED_LENGTH
+        while position <= last_head:
+            if is_first:
+                unpack, is_first = self._sniff(data, position).unpack_from, self._is_first
             group, number, vr, length = unpack(data, position)
             tag = group << 16 | number
             start = position + 8
-            if self._is_first:
-                self._sniff(group, vr)
-                explicit = self._explicit
-            if group == 0xFFFE or not explicit:
-                (length,) = self._u32.unpack_from(data, position + 4)
-            elif vr not in _SHORT_VRS:
-                if end - position < 12:
+            if vr not in short:
+                start, length = self._long_form(data, position, tag, vr)
+                if start > end:
                     break
-                start = position + 12
-                (length,) = self._u32.unpack_from(data, position + 8)
-                if vr not in _LONG_VRS:
-                    _check_vr(tag, vr)
-            if tag in wanted and length != _UNDEFINED_LENGTH:
+            if tag in wanted and length != undefined:
                 if length > MAX_VALUE:
                     raise CannotUnderstand(f"{_name(tag)} has {length} bytes, at most {MAX_VALUE} are read")
                 if end - start < length:
                     break
                 position = start + length
                 self.values[tag] = bytes(data[start:position])
-                if tag == self._final:
+                if tag == last:
                     self.is_complete = True
-                    return
-            elif tag >= boundary or length == _UNDEFINED_LENGTH:
-                position = start + self._structure(tag, vr, length)
+                    break
+            elif tag >= last or length == undefined:
+                if group == 0xFFFE:  # an item's length may look like a VR
+                    start, length = self._long_form(data, position, tag, vr)
+                length = self._structure(tag, vr, length)
+                position = start + length
+                passed += length
                 if self.is_complete:
-                    return
-                wanted, boundary, explicit = self._wanted, self._boundary, self._explicit
+                    break
+                unpack, wanted, last = self._head.unpack_from, self._level.wanted, self._level.last
             else:
                 position = start + length
-        self._skip = max(position - end, 0)
-        self._kept = bytes(data[position:])
+                passed += length
+        self._walked += position - begin - passed
+        return position
+
+    def _sniff(self, data: bytes | memoryview, position: int) -> struct.Struct:
+        """Read a data set as it is where the VR of its first element contradicts the transfer syntax.
+
+        Some senders leave File Meta Information, which is always explicit, in front: the next group counts.
+        """
+        group, _, vr, _ = self._order.explicit.unpack_from(data, position)
+        self._is_first = group == 0x0002
+        if self._order is _LITTLE:
+            is_explicit = vr in _SHORT_VRS or vr in _LONG_VRS
+            self._head = _LITTLE.explicit if is_explicit else _LITTLE.implicit
+            self.found_transfer_syntax = (
+                uids.EXPLICIT_VR_LITTLE_ENDIAN if is_explicit else uids.IMPLICIT_VR_LITTLE_ENDIAN
+            )
+        return self._head
+
+    def _long_form(self, data: bytes | memoryview, position: int, tag: int, vr: bytes) -> tuple[int, int]:
+        """Where the value of an element with a 32-bit length starts, behind `data` if its head is not all there."""
+        if tag >> 16 == 0xFFFE:  # PS3.5 7.5: an item has no VR, whatever the others have
+            return position + 8, self._order.long_length.unpack_from(data, position + 4)[0]
+        if len(data) - position < 12:
+            return position + 12, 0
+        if vr not in _LONG_VRS:
+            _check_vr(tag, vr)
+        return position + 12, self._order.long_length.unpack_from(data, position + 8)[0]
 
     def _structure(self, tag: int, vr: bytes, length: int) -> int:
         """Enter or leave a level, or find the header's end; return how many bytes of the value to pass over."""
-        if self._in_title:
+        if self._level is _TITLE:
             return self._title_structure(tag, length)
         if tag in (_ITEM_DELIMITATION, _SEQUENCE_DELIMITATION):
             if not self._enclosing:
                 raise CannotUnderstand(f"{_name(tag)} closes a sequence that was not opened")
-            self._explicit = self._enclosing.pop()
-        elif not self._enclosing and tag == CONCEPT_NAME_CODE_SEQUENCE == self._boundary:
-            self._in_title, self._boundary, self._wanted = True, 0, _TITLE
-            self._explicit = self._explicit and vr != b"UN"  # PS3.5 6.2.2 note 2, as below
-            return 0
-        elif not self._enclosing and tag > self._boundary:
+            self._level, self._head = self._enclosing.pop()
+        elif tag == self._level.last == CONCEPT_NAME_CODE_SEQUENCE:
+            self._enter(_TITLE, vr)
+        elif not self._enclosing and tag > self._level.last:
             self.is_complete = True
         elif length == _UNDEFINED_LENGTH:
             if len(self._enclosing) == MAX_NESTING:
                 raise CannotUnderstand(f"sequences are nested more than {MAX_NESTING} deep")
-            self._enclosing.append(self._explicit)
-            # PS3.5 6.2.2 note 2: the content of an UN of undefined length is in Implicit VR.
-            self._explicit = self._explicit and not (vr == b"UN" and tag != _ITEM)
+            self._enclosing.append((self._level, self._head))
+            self._enter(_NESTED, vr)
         else:
             return length
-        self._wanted = _NOTHING if self._enclosing else _WANTED
         return 0
+
+    def _enter(self, level: _Level, vr: bytes) -> None:
+        self._level = level
+        if vr == b"UN":  # PS3.5 6.2.2 note 2: what it holds is in Implicit VR
+            self._head = self._order.implicit
 
     def _title_structure(self, tag: int, length: int) -> int:
         """Inside the title: its first item is walked like the level it stands on, and its end is the header's end."""
@@ -190,15 +253,6 @@ class HeaderReader:
         if tag > CODING_SCHEME_DESIGNATOR or length == _UNDEFINED_LENGTH:
             self.is_complete = True
         return length
-
-    def _sniff(self, group: int, vr: bytes) -> None:
-        """Read a data set as it is where the VR of its first element contradicts the transfer syntax.
-
-        Some senders leave File Meta Information, which is always explicit, in front: the next group counts.
-        """
-        self._is_first = group == 0x0002
-        if self._element is _LITTLE[0]:
-            self._explicit = vr in _SHORT_VRS or vr in _LONG_VRS
 
 
 def _check_vr(tag: int, vr: bytes) -> None:

@@ -1,17 +1,21 @@
 """one value of a peer -> one name that every platform can hold.
 
 A folder is named by the value itself wherever that is possible. Where not, the name is made safe and gets a
-suffix from the value's SHA-256, so that two different values never share a folder: not after replacing, not
-after cutting, and not by imitating one of our own names.
+suffix from the value's SHA-256, so that two different values never get the same name: not after replacing, not
+after cutting, and not by imitating one of our own names. They share a folder only where the file system takes
+two names for one: values that differ in nothing but case, on a file system that does not tell case apart.
 """
 
 import base64
 import functools
 import hashlib
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TypeAlias
 
 from dcmstore.storage import text
+from dcmstore.uids import is_uid as is_uid  # a name of a file asks for it here
 
 INCOMING = ".incoming"  # temporary files of objects under way
 QUARANTINE = "QUARANTINE"  # what could not be read far enough to file it
@@ -31,10 +35,13 @@ NO_STUDY_ID = Placeholder("NO_STUDY_ID", "NOSTUDY")
 NO_SERIES_NUMBER = Placeholder("NO_SERIES_NUMBER", "NOSERIES")
 _PLACEHOLDERS = (NO_PATIENT_ID, NO_PATIENT_NAME, NO_STUDY_ID, NO_SERIES_NUMBER)
 
-MAX_NAME = 64  # UTF-16 units of a folder's name, so that three levels and a UID fit Windows' 260
+# UTF-16 units of a folder's name. A Patient ID (LO, 64 characters) stays whole, and in UTF-8 the name is at most 192
+# bytes, of the 255 that file systems take. It does not keep a path under Windows' 260: three levels and a UID's file
+# come to 263 behind the root.
+MAX_NAME = 64
 MAX_MEDIA_NAME = 8  # characters (PS3.10 8.2)
-CACHED_NAMES = 1024  # folder names kept, about 300 kB
-MAX_UID = 64  # characters (PS3.5 9.1)
+CACHED_NAMES = 1024  # names remembered, of either kind
+MAX_CACHED_VALUE = 128  # bytes of value and character set; so all remembered names stay under 2 MB
 
 _DEVICES = {"CON", "PRN", "AUX", "NUL", "CONIN$", "CONOUT$", "CLOCK$"}
 _DEVICES |= {f"{port}{digit}" for port in ("COM", "LPT") for digit in "0123456789¹²³"}
@@ -51,10 +58,23 @@ _UNSAFE = re.compile(
 )
 _MEDIA_NAME = re.compile(r"[A-Z0-9_]{1,8}")
 _MEDIA_SUFFIX = re.compile(r"[A-Z0-9_]{0,2}_[A-Z2-7]{5}")
-_UID = re.compile(r"[0-9](?:[0-9.]*[0-9])?")
+
+_NameOf: TypeAlias = Callable[[bytes, bytes, Placeholder], str]  # value, character set, what an empty value is called
 
 
-@functools.lru_cache(maxsize=CACHED_NAMES)  # hot: bench; the objects of a series ask for the same three names
+def _remembering(name_of: _NameOf) -> _NameOf:  # hot: bench; the objects of a series ask for the same three names
+    """Remember the names of values that are not longer than real ones: a peer may send 16 kB each."""
+    remembered = functools.lru_cache(maxsize=CACHED_NAMES)(name_of)
+
+    @functools.wraps(name_of)
+    def name(value: bytes, character_set: bytes, placeholder: Placeholder) -> str:
+        of = remembered if len(value) + len(character_set) <= MAX_CACHED_VALUE else name_of
+        return of(value, character_set, placeholder)
+
+    return name
+
+
+@_remembering
 def folder_name(value: bytes, character_set: bytes, placeholder: Placeholder) -> str:
     """The folder's name for one raw value: readable, safe everywhere, and different for different values.
 
@@ -75,7 +95,7 @@ def folder_name(value: bytes, character_set: bytes, placeholder: Placeholder) ->
     return stem.rstrip(" .") + suffix
 
 
-@functools.lru_cache(maxsize=CACHED_NAMES)
+@_remembering
 def media_folder_name(value: bytes, character_set: bytes, placeholder: Placeholder) -> str:
     """The same for a folder of a DICOM file-set: 1 to 8 of A-Z, 0-9 and underscore (PS3.10 8.2 and 8.5).
 
@@ -119,11 +139,6 @@ def _is_reserved(name: str) -> bool:
 def _is_device(name: str) -> bool:
     """Windows takes `con.txt` and `CON .txt` for the device too."""
     return name.split(".")[0].rstrip(" ").upper() in _DEVICES
-
-
-def is_uid(uid: str) -> bool:
-    """True for digits and dots, at most 64 (PS3.5 9.1). A leading zero in a component is let pass: it is frequent."""
-    return len(uid) <= MAX_UID and _UID.fullmatch(uid) is not None
 
 
 def file_name_of(sop_instance_uid: str) -> str:

@@ -137,13 +137,15 @@ def _negotiate_context(
 
 def _is_supported(abstract_syntax: str, policy: Policy, stored_by_negotiation: frozenset[str]) -> bool:
     """Verification, then what the profile lists; without one storage, and what nobody registered but somebody sends."""
+    if not uids.is_uid(abstract_syntax):  # it would stand in every file of this context
+        return False
     if abstract_syntax == uids.VERIFICATION:
         return True
     if policy.profile is not None:
         return abstract_syntax in policy.profile
     if abstract_syntax in uids.STORAGE_SOP_CLASSES:
         return True
-    if abstract_syntax in uids.OTHER_SOP_CLASSES or not abstract_syntax:
+    if abstract_syntax in uids.OTHER_SOP_CLASSES:
         return False
     return policy.accept_unknown or abstract_syntax in stored_by_negotiation
 
@@ -151,9 +153,10 @@ def _is_supported(abstract_syntax: str, policy: Policy, stored_by_negotiation: f
 def _choose_transfer_syntax(context: ProposedContext, policy: Policy) -> str:
     """The profile's first that is proposed, or nothing; without a profile the preference decides.
 
-    Verification has no data set, so none of its transfer syntaxes is refused: a C-ECHO works whatever the profile says.
+    What is no UID does not count as proposed. Verification has no data set, so none of its transfer syntaxes is
+    refused: a C-ECHO works whatever the profile says.
     """
-    proposed = tuple(syntax for syntax in context.transfer_syntaxes if syntax)
+    proposed = tuple(syntax for syntax in context.transfer_syntaxes if uids.is_uid(syntax))
     if policy.profile is not None:
         listed = policy.profile.get(context.abstract_syntax, ())
         chosen = next((syntax for syntax in listed if syntax in proposed), "")

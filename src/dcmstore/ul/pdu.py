@@ -12,8 +12,8 @@ from typing import TypeAlias
 
 from dcmstore.errors import AbortReason, AbortSource, ProtocolError
 from dcmstore.uids import APPLICATION_CONTEXT
-from dcmstore.ul import items
-from dcmstore.ul.items import NegotiatedContext, ProposedContext, UserInformation
+from dcmstore.ul import decoding, items
+from dcmstore.ul.items import ItemType, NegotiatedContext, ProposedContext, UserInformation
 
 PDU_HEADER = struct.Struct(">BxI")  # type, reserved, length of what follows
 PDV_HEADER = struct.Struct(">IBB")  # length of what follows, presentation context ID, message control header
@@ -95,21 +95,28 @@ PDU: TypeAlias = AAssociateRQ | AAssociateAC | AAssociateRJ | AReleaseRQ | ARele
 # --- reading -------------------------------------------------------------------------------------
 
 
+def check_header(pdu_type: int, length: int) -> None:
+    """Raise ProtocolError for an unknown type, or a length that this type can't have; every type except P-DATA-TF."""
+    layout = _LAYOUTS.get(pdu_type)
+    if layout is None:
+        raise ProtocolError("PDU type", f"{pdu_type:02X}H", "01H to 07H", reason=AbortReason.UNRECOGNIZED_PDU)
+    if not layout.shortest <= length <= layout.longest:
+        name = PDUType(pdu_type).name.replace("_", "-")
+        raise ProtocolError(f"{name} length", length, f"{layout.shortest} to {layout.longest}")
+
+
 def decode(pdu_type: int, body: bytes) -> PDU:
     """Decode what follows the six bytes of a PDU's header; every type except P-DATA-TF.
 
     Raises ProtocolError on an unknown type, a missing or surplus byte, or a value the standard forbids.
     """
-    try:
-        decoder = _DECODERS[pdu_type]
-    except KeyError:
-        raise ProtocolError("PDU type", f"{pdu_type:02X}H", "01H to 07H", reason=AbortReason.UNRECOGNIZED_PDU) from None
-    return decoder(body)
+    check_header(pdu_type, len(body))
+    return _LAYOUTS[pdu_type].decode(body)
 
 
 def _decode_associate_rq(body: bytes) -> AAssociateRQ:
-    version, called, calling, application_context, contexts, info = _decode_associate(body, 0x20)
-    proposed = tuple(items.decode_proposed_context(context) for context in contexts)
+    common = _decode_associate(body, ItemType.PRESENTATION_CONTEXT_RQ)
+    proposed = tuple(map(decoding.decode_proposed_context, common.presentation_contexts))
     ids = [context.context_id for context in proposed]
     if len(ids) > len(set(ids)):
         raise ProtocolError(
@@ -117,75 +124,81 @@ def _decode_associate_rq(body: bytes) -> AAssociateRQ:
             f"{len(ids)} contexts with {len(set(ids))} different IDs",
             f"a different ID each, so at most {items.MAX_PRESENTATION_CONTEXTS} contexts",
         )
-    return AAssociateRQ(called, calling, proposed, info, application_context, version)
+    return AAssociateRQ(
+        common.called_ae_title,
+        common.calling_ae_title,
+        proposed,
+        common.user_information,
+        common.application_context_name,
+        common.protocol_version,
+    )
 
 
 def _decode_associate_ac(body: bytes) -> AAssociateAC:
-    version, called, calling, application_context, contexts, info = _decode_associate(body, 0x21)
-    negotiated = tuple(items.decode_negotiated_context(context) for context in contexts)
-    return AAssociateAC(called, calling, negotiated, info, application_context, version)
+    common = _decode_associate(body, ItemType.PRESENTATION_CONTEXT_AC)
+    return AAssociateAC(
+        common.called_ae_title,
+        common.calling_ae_title,
+        tuple(map(decoding.decode_negotiated_context, common.presentation_contexts)),
+        common.user_information,
+        common.application_context_name,
+        common.protocol_version,
+    )
 
 
-def _decode_associate(body: bytes, context_type: int) -> tuple[int, str, str, str, list[bytes], UserInformation]:
-    """What RQ and AC have in common; the presentation contexts are left as bytes."""
-    if len(body) < _ASSOCIATE_HEAD.size:
-        raise ProtocolError("A-ASSOCIATE length", len(body), f"at least {_ASSOCIATE_HEAD.size}")
+@dataclass(frozen=True, slots=True)
+class _Associate:
+    """What RQ and AC have in common; the presentation contexts are still bytes."""
+
+    called_ae_title: str
+    calling_ae_title: str
+    presentation_contexts: list[bytes]
+    user_information: UserInformation
+    application_context_name: str
+    protocol_version: int
+
+
+def _decode_associate(body: bytes, context_type: ItemType) -> _Associate:
     version, called, calling = _ASSOCIATE_HEAD.unpack_from(body)
     application_context, contexts, info = "", [], UserInformation()
-    for item_type, value in items.decode_items(body[_ASSOCIATE_HEAD.size :], "A-ASSOCIATE item"):
-        if item_type == 0x10:
-            application_context = items.decode_text(value)
+    for item_type, value in decoding.decode_items(body[_ASSOCIATE_HEAD.size :], "A-ASSOCIATE item"):
+        if item_type == ItemType.APPLICATION_CONTEXT:
+            application_context = decoding.decode_text(value)
         elif item_type == context_type:
             contexts.append(value)
-        elif item_type == 0x50:
-            info = items.decode_user_information(value)
-    return version, items.decode_ae_title(called), items.decode_ae_title(calling), application_context, contexts, info
-
-
-def _decode_four_bytes(body: bytes, name: str) -> bytes:
-    """RJ, release and abort carry exactly four bytes."""
-    if len(body) != 4:
-        raise ProtocolError(f"{name} length", len(body), "4")
-    return body
+        elif item_type == ItemType.USER_INFORMATION:
+            info = decoding.decode_user_information(value)
+    called_ae_title, calling_ae_title = decoding.decode_ae_title(called), decoding.decode_ae_title(calling)
+    return _Associate(called_ae_title, calling_ae_title, contexts, info, application_context, version)
 
 
 def _decode_associate_rj(body: bytes) -> AAssociateRJ:
-    _, result, source, reason = _decode_four_bytes(body, "A-ASSOCIATE-RJ")
+    _, result, source, reason = body
     return AAssociateRJ(result, source, reason)
 
 
-def _decode_release_rq(body: bytes) -> AReleaseRQ:
-    _decode_four_bytes(body, "A-RELEASE-RQ")
-    return AReleaseRQ()
-
-
-def _decode_release_rp(body: bytes) -> AReleaseRP:
-    _decode_four_bytes(body, "A-RELEASE-RP")
-    return AReleaseRP()
-
-
 def _decode_abort(body: bytes) -> AAbort:
-    _, _, source, reason = _decode_four_bytes(body, "A-ABORT")
+    _, _, source, reason = body
     return AAbort(source, reason)
 
 
-_DECODERS: dict[int, Callable[[bytes], PDU]] = {
-    PDUType.A_ASSOCIATE_RQ: _decode_associate_rq,
-    PDUType.A_ASSOCIATE_AC: _decode_associate_ac,
-    PDUType.A_ASSOCIATE_RJ: _decode_associate_rj,
-    PDUType.A_RELEASE_RQ: _decode_release_rq,
-    PDUType.A_RELEASE_RP: _decode_release_rp,
-    PDUType.A_ABORT: _decode_abort,
-}
+@dataclass(frozen=True, slots=True)
+class _Layout:
+    """How long a PDU of one type may be behind its header, in bytes, and what reads it."""
 
-# What a PDU's length may be, so that no peer makes us gather more. P-DATA-TF has its own bound in framing.py.
-MAX_LENGTHS: dict[int, int] = {
-    PDUType.A_ASSOCIATE_RQ: MAX_ASSOCIATE_LENGTH,
-    PDUType.A_ASSOCIATE_AC: MAX_ASSOCIATE_LENGTH,
-    PDUType.A_ASSOCIATE_RJ: 4,
-    PDUType.A_RELEASE_RQ: 4,
-    PDUType.A_RELEASE_RP: 4,
-    PDUType.A_ABORT: 4,
+    shortest: int
+    longest: int
+    decode: Callable[[bytes], PDU]
+
+
+# So that no peer makes us gather more. P-DATA-TF has its own bound in framing.py.
+_LAYOUTS: dict[int, _Layout] = {
+    PDUType.A_ASSOCIATE_RQ: _Layout(_ASSOCIATE_HEAD.size, MAX_ASSOCIATE_LENGTH, _decode_associate_rq),
+    PDUType.A_ASSOCIATE_AC: _Layout(_ASSOCIATE_HEAD.size, MAX_ASSOCIATE_LENGTH, _decode_associate_ac),
+    PDUType.A_ASSOCIATE_RJ: _Layout(4, 4, _decode_associate_rj),
+    PDUType.A_RELEASE_RQ: _Layout(4, 4, lambda _: AReleaseRQ()),
+    PDUType.A_RELEASE_RP: _Layout(4, 4, lambda _: AReleaseRP()),
+    PDUType.A_ABORT: _Layout(4, 4, _decode_abort),
 }
 
 
@@ -218,7 +231,9 @@ def _encode_pdu(pdu_type: PDUType, body: bytes) -> bytes:
 def _encode_associate(pdu_type: PDUType, pdu: AAssociateRQ | AAssociateAC, contexts: bytes) -> bytes:
     called, calling = _encode_ae_title(pdu.called_ae_title), _encode_ae_title(pdu.calling_ae_title)
     head = _ASSOCIATE_HEAD.pack(pdu.protocol_version, called, calling)
-    application_context = items.encode_item(0x10, pdu.application_context_name.encode("latin-1"))
+    application_context = items.encode_item(
+        ItemType.APPLICATION_CONTEXT, pdu.application_context_name.encode("latin-1")
+    )
     information = items.encode_user_information(pdu.user_information)
     return _encode_pdu(pdu_type, head + application_context + contexts + information)
 

@@ -1,17 +1,17 @@
 """clock + progress -> how long to wait: the limits on a silent or endless peer. The clock is an argument."""
 
 from dataclasses import dataclass
-from enum import Enum, auto
+from enum import Enum
 
 STALL_PROGRESS = 1024  # bytes that a stalled-message window must bring; a 9600 baud modem brings 70 times that
 
 
 class Phase(Enum):
-    """What the acceptor waits for."""
+    """What the acceptor waits for, and the field of Limits that says how long."""
 
-    ARTIM = auto()  # the association request, or the peer's close (PS3.8 9.1.5)
-    IDLE = auto()  # the next message
-    MESSAGE = auto()  # the rest of a message
+    ARTIM = "artim"  # the association request, or the peer's close (PS3.8 9.1.5)
+    IDLE = "idle"  # the next message
+    MESSAGE = "stall"  # the rest of a message
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +27,8 @@ class Limits:
         return min(self.artim, self.idle, self.stall)
 
     def of(self, phase: Phase) -> float:
-        return {Phase.ARTIM: self.artim, Phase.IDLE: self.idle, Phase.MESSAGE: self.stall}[phase]
+        seconds: float = getattr(self, phase.value)
+        return seconds
 
 
 class Timers:
