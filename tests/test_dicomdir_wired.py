@@ -77,10 +77,10 @@ def stop(process: subprocess.Popen[str]) -> str:
 def test_the_directory_is_there_after_the_association_and_grows_with_the_next(place: Path) -> None:
     process, port = start(place)
     send(port, 1, 2)
-    wait_for(lambda: listed(place) == {"CT1", "CT2"})
+    wait_for(lambda: listed(place) == {"CT_00001", "CT_00002"})
     send(port, 3)
     log = stop(process)  # what is pending is written before the end
-    assert listed(place) == {"CT1", "CT2", "CT3"}
+    assert listed(place) == {"CT_00001", "CT_00002", "CT_00003"}
     assert "dicomdir.written folder=*" in log
     assert "PAT1" not in log
     assert sorted(p.name for p in (place / "received/images/PAT1").iterdir()) == ["7", "DICOMDIR"]
@@ -99,7 +99,7 @@ def test_what_a_killed_receiver_had_stored_is_listed_after_the_next_start(place:
     assert listed(place) == set()
     process, _ = start(place)
     stop(process)
-    assert listed(place) == {"CT1"}
+    assert listed(place) == {"CT_00001"}
 
 
 def test_an_import_makes_the_directory_too(place: Path) -> None:
@@ -109,7 +109,7 @@ def test_an_import_makes_the_directory_too(place: Path) -> None:
         (old / str(number)).write_bytes(image(f"1.2.{number}", number))
     done = subprocess.run([*COMMAND, "import", "old"], cwd=place, capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
-    assert listed(place) == {"CT1", "CT2"}
+    assert listed(place) == {"CT_00001", "CT_00002"}
 
 
 def test_check_says_what_is_switched_on(place: Path) -> None:

@@ -110,8 +110,8 @@ HOSTILE = {
     "bytes that are a lone surrogate": b"a\xed\xa0\x80b",
     "our suffix": "name~0123abcd",
     "our suffix in capitals": "name~0123ABCD",
-    "a placeholder": "NO_PATIENT_ID",
-    "a placeholder in small letters": "no_series_number",
+    "a placeholder": "ID_Unknown",
+    "a placeholder in small letters": "NR",
     "the folder of temporary files": ".incoming",
     "the folder of the unreadable": "quarantine",
     "the directory file": "DICOMDIR",
@@ -185,7 +185,7 @@ NASTY = st.one_of(
     st.text(alphabet="aA.~ :_/\\\0\x1f\u202e\u061cé01\ufffd", max_size=90),
     st.sampled_from([value for value in HOSTILE.values() if isinstance(value, str)]),
     st.tuples(
-        st.sampled_from(["CON", "com1", "LPT¹", "NO_STUDY_ID", "name", "", "..", ".incoming"]),
+        st.sampled_from(["CON", "com1", "LPT¹", "Study-undef", "name", "", "..", ".incoming"]),
         st.sampled_from(["", ".", " ", "~1", "~0123abcd", ".txt", ".dcm", "/", "\0", "x" * 64]),
         st.text(max_size=5),
     ).map("".join),
@@ -295,17 +295,17 @@ def _switches(policy: FilingPolicy) -> tuple[bool, ...]:
 
 def test_absent_values_give_the_placeholders_of_their_levels() -> None:
     found = filing.destination(CT, "1.2.3", {}, FilingPolicy())
-    assert found.folders == ("NO_PATIENT_ID", "NO_STUDY_ID", "NO_SERIES_NUMBER")
+    assert found.folders == ("ID_Unknown", "Study-undef", "nr")
 
 
 def test_an_absent_name_gives_its_placeholder() -> None:
     found = filing.destination(CT, "1.2.3", {}, FilingPolicy(order_by_patient_id=False))
-    assert found.folders[0] == "NO_PATIENT_NAME"
+    assert found.folders[0] == "PName_Unknown"
 
 
 def test_a_patient_called_like_a_placeholder_does_not_share_its_folder() -> None:
-    values = VALUES | {header.PATIENT_ID: b"NO_PATIENT_ID"}
-    assert filing.destination(CT, "1.2.3", values, FilingPolicy()).folders[0] != "NO_PATIENT_ID"
+    values = VALUES | {header.PATIENT_ID: b"ID_Unknown"}
+    assert filing.destination(CT, "1.2.3", values, FilingPolicy()).folders[0] != "ID_Unknown"
 
 
 def test_names_are_read_in_the_character_set_of_the_data_set() -> None:

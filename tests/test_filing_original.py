@@ -56,8 +56,8 @@ def test_files_are_named_by_number_and_none_overwrites_another(tmp_path: Path) -
         for uid, number in (("1.1", b"1"), ("1.2", b"2"), ("1.3", b"2"), ("1.4", b"2")):
             assert peer.store(numbered_data_set(uid, number), uid).status == 0
         folder = receiver.images / "PAT1/7/3"
-        assert sorted(path.name for path in folder.iterdir()) == ["CT1", "CT2", "CT2_2", "CT2_3"]
-        assert stored_data_set(folder / "CT2_2") == numbered_data_set("1.3", b"2")
+        assert sorted(path.name for path in folder.iterdir()) == ["CT_00001", "CT_00002", "CT_2_2", "CT_2_3"]
+        assert stored_data_set(folder / "CT_2_2") == numbered_data_set("1.3", b"2")
 
 
 def test_a_resend_is_found_under_its_number(tmp_path: Path) -> None:
@@ -65,7 +65,7 @@ def test_a_resend_is_found_under_its_number(tmp_path: Path) -> None:
         peer.associate()
         for uid in ("1.1", "1.2", "1.1", "1.2", "1.2"):
             assert peer.store(numbered_data_set(uid, b"5"), uid).status == 0
-        assert [path.name for path in receiver.files()] == ["CT5", "CT5_2"]
+        assert [path.name for path in receiver.files()] == ["CT_00005", "CT_5_2"]
 
 
 def test_replace_replaces_the_same_instance_only(tmp_path: Path) -> None:
@@ -85,7 +85,7 @@ def test_dicomdir_gives_folders_names_for_a_medium_below_the_patients(tmp_path: 
     found = filing.destination(CT, "1.2", values | {header.INSTANCE_NUMBER: b"4"}, policy)
     assert found.folders[0] == "a long patient id"
     assert found.folders[1].startswith("ST_")
-    assert (found.folders[2], found.file_name) == ("9", "CT4")
+    assert (found.folders[2], found.file_name) == ("9", "CT_00004")
 
 
 def test_without_a_tree_files_keep_their_uids(tmp_path: Path) -> None:

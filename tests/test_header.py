@@ -2,6 +2,7 @@
 
 import functools
 import importlib.util
+import io
 import itertools
 import random
 import struct
@@ -651,3 +652,26 @@ def test_any_chunking_gives_the_same(encoded: bytes, transfer_syntax: str, with_
 @given(encoded=ANYTHING)
 def test_a_deflated_data_set_gives_what_its_content_gives(encoded: bytes) -> None:
     assert outcome(deflate(encoded), DEFLATED) == outcome(encoded, EXPLICIT)
+
+
+RUBBISH = {"all ones": b"\xff" * 100, "counting": bytes(range(256)) * 10, "text": b"Dear Sir or Madam, " * 20}
+
+
+@pytest.mark.parametrize("encoded", RUBBISH.values(), ids=RUBBISH)
+@pytest.mark.parametrize("syntax", [EXPLICIT, uids.IMPLICIT_VR_LITTLE_ENDIAN, uids.EXPLICIT_VR_BIG_ENDIAN])
+def test_rubbish_is_no_data_set_that_lacks_everything(encoded: bytes, syntax: str) -> None:
+    reader = HeaderReader(syntax)
+    with pytest.raises(CannotUnderstand):
+        reader.receive(memoryview(encoded))
+        reader.end()
+        reader.check_size(len(encoded))
+
+
+@pytest.mark.parametrize("syntax", [EXPLICIT, uids.EXPLICIT_VR_BIG_ENDIAN])
+def test_the_other_byte_order_than_was_agreed_is_read(syntax: str) -> None:
+    ds = pydicom.Dataset()
+    ds.SOPClassUID, ds.SOPInstanceUID, ds.PatientID = "1.2", "1.2.3", "PAT7"
+    ds.StudyID, ds.SeriesNumber, ds.InstanceNumber = "S", 4, 5
+    other = io.BytesIO()
+    pydicom.dcmwrite(other, ds, implicit_vr=False, little_endian=syntax != EXPLICIT)
+    assert read(other.getvalue(), syntax, with_title=False)[header.PATIENT_ID] == b"PAT7"

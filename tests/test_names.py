@@ -49,14 +49,17 @@ def test_different_values_of_a_patient_get_different_names(values: list[str]) ->
 @pytest.mark.parametrize(
     ("modality", "number", "name"),
     [
-        (b"CT", b"12", "CT12"),
-        (b"MR", b"+0012 ", "MR12"),
-        (b"US", b"0", "US0"),
+        (b"CT", b"5", "CT_00005"),
+        (b"MR", b"+0012 ", "MR_00012"),
+        (b"US", b"0", "US_00000"),
+        (b"CT", b"12345", "CT_12345"),
         (b"CT", b"123456", "CT123456"),
-        (b"RTSTRUCT", b"7", "RTSTRUC7"),
-        (b"", b"7", "IM7"),
-        (b"sr", b"7", "SR7"),
-        (b"C/T", b"7", "CT7"),
+        (b"SEG", b"7", "SEG_0007"),
+        (b"RTSTRUCT", b"7", "RTST_007"),
+        (b"RTSTRUCT", b"1234", "RTS_1234"),
+        (b"", b"7", "IM_00007"),
+        (b"sr", b"7", "SR_00007"),
+        (b"C/T", b"7", "CT_00007"),
     ],
 )
 def test_a_file_is_named_by_modality_and_number(modality: bytes, number: bytes, name: str) -> None:
@@ -81,8 +84,9 @@ def test_every_file_name_by_number_is_conformant_and_so_are_its_numbered_ones(
 
 
 def test_a_numbered_name_says_so() -> None:
-    assert names.numbered("CT12", 2) == "CT12_2"
+    assert names.numbered("CT_00012", 2) == "CT_12_2"
     assert names.numbered("CT123456", 2) == "CT1234_2"
+    assert names.numbered("CT_00000", 12) == "CT_0_12"
     assert names.numbered("1.2.3.dcm", 2) == "1.2.3 (2).dcm"
 
 

@@ -605,15 +605,15 @@ def test_check_says_which_profile_of_which_file_is_in_force(
     assert f"note: {folder / name}, line 14: [[PresentationContexts]] again" in shown
 
 
-def test_of_both_files_the_samples_name_counts_and_a_warning_says_so(
+def test_of_both_files_the_one_that_the_original_reads_counts_and_a_warning_says_so(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (folder / "PresContextCfg.ini").write_text(SMALL)
-    (folder / "PresContext.ini").write_text("not looked at")
+    (folder / "PresContext.ini").write_text(SMALL)
+    (folder / "PresContextCfg.ini").write_text("not looked at")
     assert check(folder) == 0
     shown = capsys.readouterr().out
-    assert f"note: {folder / 'PresContext.ini'}: is ignored, for PresContextCfg.ini is there too" in shown
-    assert f"{folder / 'PresContextCfg.ini'}, profile Hospital (line 10): 2 SOP classes\n" in shown
+    assert f"note: {folder / 'PresContextCfg.ini'}: is ignored, for PresContext.ini is there too" in shown
+    assert f"{folder / 'PresContext.ini'}, profile Hospital (line 10): 2 SOP classes\n" in shown
 
 
 def test_a_profile_without_a_file_is_refused(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

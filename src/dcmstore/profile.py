@@ -17,8 +17,8 @@ from dcmstore import config, uids
 from dcmstore.config import Configuration
 from dcmstore.errors import ConfigurationError
 
-FILE_NAME = "PresContextCfg.ini"  # as the original's sample is called
-OTHER_FILE_NAME = "PresContext.ini"  # as the original itself says
+FILE_NAME = "PresContextCfg.ini"  # as the original's sample and manual call it
+OTHER_FILE_NAME = "PresContext.ini"  # what the original reads: it counts where both are
 
 TRANSFER_SYNTAXES = "TransferSyntaxes"
 PRESENTATION_CONTEXTS = "PresentationContexts"
@@ -47,7 +47,7 @@ class Profile:
 def in_force(configuration: Configuration) -> Profile | None:
     """The profile that the file beside the ini gives, or None without such a file. Raises ConfigurationError."""
     folder, name = configuration.path.absolute().parent, configuration.settings.profile
-    found = [path for path in (folder / FILE_NAME, folder / OTHER_FILE_NAME) if path.exists()]
+    found = [path for path in (folder / OTHER_FILE_NAME, folder / FILE_NAME) if path.exists()]
     if found:
         profile = read(found[0], name)
         ignored = tuple(f"{path}: is ignored, for {found[0].name} is there too" for path in found[1:])

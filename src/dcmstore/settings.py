@@ -172,7 +172,7 @@ class Settings:
     )  # fmt: skip
     image_name_index: bool = _key(
         "image-name-index", False, *_SWITCH,
-        "Name the files of the tree by modality and Instance Number, such as CT12, in place of the UID. "
+        "Name the files of the tree by modality and Instance Number, such as CT_00012, in place of the UID. "
         "Needs folder-tree, and switches order-by-study and order-by-series on.",
     )  # fmt: skip
     dicomdir: bool = _key(

@@ -53,6 +53,7 @@ def examine(path: str | os.PathLike[str]) -> Examined:
         while not reader.is_complete and (piece := file.read(_STEP)):
             reader.receive(memoryview(piece))
         reader.end()
+        reader.check_size(os.fstat(file.fileno()).st_size - start)
     sop_class_uid = reader.text_of(header.SOP_CLASS_UID) or meta.media_storage_sop_class_uid
     sop_instance_uid = reader.text_of(header.SOP_INSTANCE_UID) or meta.media_storage_sop_instance_uid
     if not sop_class_uid or not names.is_uid(sop_instance_uid):

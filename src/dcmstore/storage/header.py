@@ -105,6 +105,8 @@ class HeaderReader:
         self._kept = b""  # an element that is not complete yet
         self._skip = 0  # bytes of an unwanted value still to come
         self._walked = 0
+        self._seen = 0
+        self._claimed = 0  # where the element ends at which the header ended
 
     def text_of(self, tag: int) -> str:
         """A UID or other ASCII value without its padding, empty when absent."""
@@ -121,6 +123,11 @@ class HeaderReader:
             self._inflate(self._inflater, piece)
         except zlib.error as error:
             raise CannotUnderstand(f"the deflated data set can't be unpacked: {error}") from None
+
+    def check_size(self, size: int) -> None:
+        """Raises CannotUnderstand where nothing was found, and what was met claims more than these bytes: rubbish."""
+        if not self.values and self._claimed > size and self._inflater is None:
+            raise CannotUnderstand(f"no DICOM data set: an element in it ends at byte {self._claimed} of {size}")
 
     def end(self) -> None:
         """The data set is over: what was not met is absent. Raises CannotUnderstand if it broke off in an element."""
@@ -142,12 +149,14 @@ class HeaderReader:
 
     def _look(self, piece: memoryview) -> None:  # hot: bench
         """Walk what is new, with what was kept of the piece before."""
+        self._seen += len(piece)
         if self._skip >= len(piece):
             self._skip -= len(piece)
             return
         data = self._kept + piece if self._kept else piece
         position = self._walk(data, self._skip)
         if self.is_complete:
+            self._claimed = self._seen - len(data) + position
             return
         self._skip = max(position - len(data), 0)
         self._kept = bytes(data[position:])
@@ -196,11 +205,14 @@ class HeaderReader:
         return position
 
     def _sniff(self, data: bytes | memoryview, position: int) -> struct.Struct:
-        """Read a data set as it is where the VR of its first element contradicts the transfer syntax.
+        """Read a data set as it is where its first element contradicts the transfer syntax, in byte order or VR.
 
         Some senders leave File Meta Information, which is always explicit, in front: the next group counts.
         """
         group, _, vr, _ = self._order.explicit.unpack_from(data, position)
+        if group == 0x0800:  # group 0008 in the other order
+            self._order = _BIG if self._order is _LITTLE else _LITTLE
+            self._head = self._order.explicit
         self._is_first = group == 0x0002
         if self._order is _LITTLE:
             is_explicit = vr in _SHORT_VRS or vr in _LONG_VRS
@@ -231,7 +243,10 @@ class HeaderReader:
         elif tag == self._level.last == CONCEPT_NAME_CODE_SEQUENCE:
             self._enter(_TITLE, vr)
         elif not self._enclosing and tag > self._level.last:
+            if tag >> 16 == 0xFFFF:
+                raise CannotUnderstand(f"no DICOM data set: {_name(tag)} is no tag")
             self.is_complete = True
+            return 0 if length == _UNDEFINED_LENGTH else length
         elif length == _UNDEFINED_LENGTH:
             if len(self._enclosing) == MAX_NESTING:
                 raise CannotUnderstand(f"sequences are nested more than {MAX_NESTING} deep")

@@ -29,10 +29,11 @@ class Placeholder:
     media_name: str  # for a DICOM file-set
 
 
-NO_PATIENT_ID = Placeholder("NO_PATIENT_ID", "NOPATID")
-NO_PATIENT_NAME = Placeholder("NO_PATIENT_NAME", "NOPATNAM")
-NO_STUDY_ID = Placeholder("NO_STUDY_ID", "NOSTUDY")
-NO_SERIES_NUMBER = Placeholder("NO_SERIES_NUMBER", "NOSERIES")
+# In a tree without DICOMDIR, the names that DcmStoreService 1.4 uses.
+NO_PATIENT_ID = Placeholder("ID_Unknown", "NOPATID")
+NO_PATIENT_NAME = Placeholder("PName_Unknown", "NOPATNAM")
+NO_STUDY_ID = Placeholder("Study-undef", "NOSTUDY")
+NO_SERIES_NUMBER = Placeholder("nr", "NOSERIES")
 _PLACEHOLDERS = (NO_PATIENT_ID, NO_PATIENT_NAME, NO_STUDY_ID, NO_SERIES_NUMBER)
 
 # UTF-16 units of a folder's name. A Patient ID (LO, 64 characters) stays whole, and in UTF-8 the name is at most 192
@@ -46,7 +47,7 @@ MAX_CACHED_VALUE = 128  # bytes of value and character set; so all remembered na
 _DEVICES = {"CON", "PRN", "AUX", "NUL", "CONIN$", "CONOUT$", "CLOCK$"}
 _DEVICES |= {f"{port}{digit}" for port in ("COM", "LPT") for digit in "0123456789¹²³"}
 _OURS = {INCOMING.upper(), QUARANTINE, "DICOMDIR"}
-_OURS |= {name for placeholder in _PLACEHOLDERS for name in (placeholder.name, placeholder.media_name)}
+_OURS |= {name.upper() for placeholder in _PLACEHOLDERS for name in (placeholder.name, placeholder.media_name)}
 _SUFFIX = re.compile(r"~[0-9a-f]{8}$", re.IGNORECASE)
 _SHORT_NAME = re.compile(r"[^.]{1,6}~[0-9]{1,6}(\.[^.]{0,3})?")  # `LONGNA~1` opens another folder on NTFS
 _UNSAFE = re.compile(
@@ -149,21 +150,26 @@ def file_name_of(sop_instance_uid: str) -> str:
 
 
 def index_name_of(modality: bytes, instance_number: bytes, sop_instance_uid: str) -> str:
-    """A file name from modality and Instance Number that a DICOM file-set can hold: `CT12`.
+    """A file name from modality and Instance Number that a DICOM file-set can hold: `CT_00012`, 8 characters.
 
-    Without a number of at most six digits it is made of the UID: two letters and six characters of its digest.
+    The modality is cut where the number needs its place. Without a number of at most six digits the name is made of
+    the UID: two letters and six characters of its digest.
     """
     prefix = re.sub(r"[^A-Z0-9]", "", modality.decode("latin-1").upper()) or "IM"
     number = instance_number.decode("latin-1").strip(" \0").removeprefix("+").lstrip("0") or "0"
     if not instance_number.strip(b" \0") or not re.fullmatch("[0-9]{1,6}", number):
         return prefix[:2] + _base32(hashlib.sha256(sop_instance_uid.encode("ascii")).digest())[:6]
-    return prefix[: MAX_MEDIA_NAME - len(number)] + number
+    if len(number) == MAX_MEDIA_NAME - 2:
+        return prefix[:2] + number
+    prefix = prefix[: min(4, MAX_MEDIA_NAME - 1 - len(number))]
+    return f"{prefix}_{number:0>{MAX_MEDIA_NAME - 1 - len(prefix)}}"
 
 
 def numbered(file_name: str, number: int) -> str:
-    """The name of another instance that claims the same name: `1.2.3 (2).dcm`, `CT12_2`."""
+    """The name of another instance that claims the same name: `1.2.3 (2).dcm`, `CT_12_2` for `CT_00012`."""
     stem, dot, extension = file_name.rpartition(".")
     if dot:
         return f"{stem} ({number}){dot}{extension}"
     suffix = f"_{number}"
-    return file_name[: MAX_MEDIA_NAME - len(suffix)] + suffix
+    shortened = re.sub(r"_0*(?=[0-9])", "_", file_name)
+    return shortened[: MAX_MEDIA_NAME - len(suffix)] + suffix

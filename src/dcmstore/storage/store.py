@@ -219,6 +219,7 @@ class IncomingInstance:
             if self._unreadable is not None:
                 raise self._unreadable
             self._header.end()
+            self._header.check_size(self.size)
         except CannotUnderstand as error:
             quarantine = filing.quarantine(self._root, self._instance.sop_instance_uid)
             raise Quarantined(str(error), self._file(quarantine, Duplicates.BOTH)) from None
