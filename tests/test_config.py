@@ -233,3 +233,41 @@ def test_a_comment_behind_a_value_is_left_out(tmp_path: Path, comment: str) -> N
 
 def test_behind_a_folder_everything_belongs_to_its_name(tmp_path: Path) -> None:
     assert read(tmp_path, "IMG-DIR= images # 2\n").settings.img_dir == tmp_path / "images # 2"
+
+
+BROKEN = ["", "abc", "2", "-1", "folder/below", "\\\\server\\share", "E:\\DCM"]
+BROKEN += ["0x1", "1 2", "é", "\x00", "9" * 400, "=", "#"]
+    "",
+    "abc",
+    "2",
+    "-1",
+    "folder/below",
+    "\\\\server\\share",
+    "E:\\DCM",
+    "0x1",
+    "1 2",
+    "é",
+    "\x00",
+    "9" * 400,
+    "=",
+    "#",
+]
+
+
+@pytest.mark.parametrize("value", [*BROKEN, None], ids=[*map(repr, BROKEN), "missing"])
+@pytest.mark.parametrize("release", RELEASES)
+def test_each_key_of_each_release_broken_in_turn_is_read_or_refused_in_one_line(
+    tmp_path: Path, release: str, value: str | None
+) -> None:
+    lines = RELEASES[release].split("\r\n")
+    for number, line in enumerate(lines):
+        if "=" not in line or line.startswith("#"):
+            continue
+        key = line.partition("=")[0]
+        broken = [*lines[:number], *([] if value is None else [f"{key}= {value}"]), *lines[number + 1 :]]
+        try:
+            assert isinstance(read(tmp_path, "\r\n".join(broken)).settings, Settings)
+        except ConfigurationError as error:
+            assert f"line {number + 1}: {key}= " in str(error)
+            assert "allowed is " in str(error)
+            assert "\n" not in str(error)

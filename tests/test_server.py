@@ -1,5 +1,6 @@
 """The server over real sockets, with a peer that writes what it likes."""
 
+import contextlib
 import re
 import socket
 import threading
@@ -461,8 +462,9 @@ def test_stop_waits_for_all_together_and_not_for_each(receiver: Receiver, monkey
     monkeypatch.undo()
     for peer in peers:
         peer.socket.close()
-    assert len(waited) >= 5
-    assert waited == sorted(waited, reverse=True) or len(waited) > 5  # what is left of one deadline
+    assert waited
+    assert max(waited) <= 60
+    assert waited == sorted(waited, reverse=True)  # what is left of one deadline, each time
 
 
 # --- when things go wrong around a store ------------------------------------------------------------
@@ -548,8 +550,9 @@ def test_a_server_that_can_accept_no_more_says_so(tmp_path: Path, monkeypatch: p
             raise ZeroDivisionError("a fault")
 
         monkeypatch.setattr(receiver.server, "_accept_one", fail)
-        with Peer(receiver.port):
-            assert faults.wait(10)
+        with contextlib.suppress(OSError), Peer(receiver.port):  # it may be reset at once
+            pass
+        assert faults.wait(10)
         assert receiver.server.has_fault
         log = log_of(receiver)
     assert 'ERROR   receiver.failed reason="no more connections can be accepted"' in log

@@ -4,6 +4,7 @@ import contextlib
 import errno
 import os
 import random
+import re
 import shutil
 import struct
 import subprocess
@@ -931,3 +932,46 @@ def test_a_root_that_was_emptied_is_used_again_under_lock(store: Store, tmp_path
     shutil.rmtree(tmp_path / "images" / ".incoming")
     assert send(store, FIRST).outcome is Outcome.STORED
     assert [path.suffix for path in (tmp_path / "images" / ".incoming").iterdir()] == [".lock"]
+
+
+# --- a disk that ignores upper and lower case ---------------------------------------------------------
+
+
+@pytest.fixture
+def without_case(store: Store, monkeypatch: pytest.MonkeyPatch) -> Store:
+    """As on NTFS, as far as the tree can see: what the disk itself would do is left to the tests under Windows."""
+    for tree in store.trees.values():
+        monkeypatch.setattr(tree, "_tells_case", False)
+    return store
+
+
+def in_folder(patient_id: bytes, uid: str) -> bytes:
+    return data_set(uid, patient_id=patient_id)
+
+
+def test_values_that_differ_in_case_are_told_apart_where_the_disk_cannot(without_case: Store, tmp_path: Path) -> None:
+    stored = [
+        send(without_case, in_folder(patient_id, uid), instance(uid))
+        for patient_id, uid in ((b"abc", "1.1"), (b"ABC", "1.2"), (b"abc", "1.3"), (b"ABC", "1.4"), (b"Abc", "1.5"))
+    ]
+    masters = [one.folders[0] for one in stored]
+    assert masters[0] == masters[2] == "abc"
+    assert masters[1] == masters[3]
+    assert re.fullmatch("ABC~[0-9a-f]{8}", masters[1])
+    assert re.fullmatch("Abc~[0-9a-f]{8}", masters[4])
+    assert len({name.upper() for name in masters}) == 3
+
+
+def test_they_are_told_apart_in_the_same_way_after_a_restart(make_store: Callable[..., Store], tmp_path: Path) -> None:
+    masters = []
+    for _ in range(2):
+        store = make_store()
+        for tree in store.trees.values():
+            tree._tells_case = False
+        masters.append([send(store, in_folder(p, "1.1"), instance("1.1")).folders[0] for p in (b"abc", b"ABC")])
+        store.close()
+    assert masters[0] == masters[1]
+
+
+def test_whether_the_disk_tells_case_is_found_out_at_the_start(store: Store) -> None:
+    assert store.trees[Root.IMAGES]._tells_case  # this test's disk does

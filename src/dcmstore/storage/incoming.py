@@ -35,12 +35,12 @@ _NO_LOCKS = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS)  # some network share
 
 
 class IncomingFolder:
-    """`root/.incoming`; `open` before use, `close` at the end."""
+    """`root/.incoming`, at `path`; `open` before use, `close` at the end."""
 
     def __init__(self, root: str) -> None:
         self._root = root
         self._device = 0
-        self._folder = os.path.join(root, INCOMING)
+        self.path = os.path.join(root, INCOMING)
         self._token = ""
         self._lock_file = ""
         self._numbers = itertools.count()  # next() is atomic
@@ -56,7 +56,7 @@ class IncomingFolder:
     def close(self) -> None:
         """Unlock, and leave nothing behind when nobody else is at work here."""
         self._unlock()
-        for remove, path in ((os.unlink, self._lock_file), (os.rmdir, self._folder)):
+        for remove, path in ((os.unlink, self._lock_file), (os.rmdir, self.path)):
             with contextlib.suppress(OSError):  # gone already, or in use by others: both are as they should be
                 remove(path)
 
@@ -83,7 +83,7 @@ class IncomingFolder:
 
     def _new_path(self) -> str:
         """A path in this folder that nobody uses."""
-        return os.path.join(self._folder, f"{self._token}-{next(self._numbers):x}.part")
+        return os.path.join(self.path, f"{self._token}-{next(self._numbers):x}.part")
 
     def _make(self) -> None:
         """Make the folder and lock a token in it; also again, when somebody removed it under our feet.
@@ -101,9 +101,9 @@ class IncomingFolder:
         """Make and lock a lock file; false when another process came between, which starts or stops here too."""
         self._unlock()
         with contextlib.suppress(FileExistsError):
-            os.mkdir(self._folder, files.FOLDER_MODE)
+            os.mkdir(self.path, files.FOLDER_MODE)
         self._token = secrets.token_hex(6)
-        self._lock_file = os.path.join(self._folder, self._token + ".lock")
+        self._lock_file = os.path.join(self.path, self._token + ".lock")
         try:
             self._descriptor = files.create(self._lock_file)
             _lock(self._descriptor)
@@ -121,13 +121,13 @@ class IncomingFolder:
             self._descriptor = -1
 
     def _clear(self) -> int:
-        names = os.listdir(self._folder)
+        names = os.listdir(self.path)
         alive = {name[: -len(".lock")] for name in names if name.endswith(".lock") and not self._is_abandoned(name)}
         removed = 0
         for name in names:
             if name.endswith(".part") and name.partition("-")[0] not in alive:
                 with contextlib.suppress(FileNotFoundError):
-                    os.unlink(os.path.join(self._folder, name))
+                    os.unlink(os.path.join(self.path, name))
                     removed += 1
         return removed
 
@@ -135,7 +135,7 @@ class IncomingFolder:
         """True when nobody holds this lock; it is then removed. Where a lock can't be tried, its owner may live."""
         if lock_name == os.path.basename(self._lock_file):
             return False
-        path = os.path.join(self._folder, lock_name)
+        path = os.path.join(self.path, lock_name)
         try:
             descriptor = os.open(path, os.O_RDWR)
         except FileNotFoundError:

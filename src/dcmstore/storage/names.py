@@ -112,6 +112,12 @@ def media_folder_name(value: bytes, character_set: bytes, placeholder: Placehold
     return f"{stem}_{_base32(_digest(value, wanted))[:5]}"
 
 
+def told_apart(name: str) -> str:
+    """Another name for the same folder, where the disk takes `name` for one that is there already."""
+    suffix = "~" + hashlib.sha256(name.encode("utf-8")).hexdigest()[:8]
+    return name[: MAX_NAME - len(suffix)].rstrip(" .") + suffix
+
+
 def _digest(value: bytes, decoded: str) -> bytes:
     """What tells a value apart. Where decoding lost something (U+FFFD), that is its bytes."""
     return hashlib.sha256(value.strip(b" \0") if "\ufffd" in decoded else decoded.encode("utf-8")).digest()

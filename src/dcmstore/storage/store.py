@@ -5,7 +5,6 @@ that lets success be answered. What already has its final name is never written 
 """
 
 import contextlib
-import errno
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,11 +13,10 @@ from enum import Enum
 from dcmstore.errors import CannotUnderstand, DataSetMismatch, DuplicateRefused, OutOfResources, StorageError
 from dcmstore.storage import files, filing, header, part10
 from dcmstore.storage.filing import Destination, FilingPolicy, Root
+from dcmstore.storage.folders import FolderTree
 from dcmstore.storage.header import HeaderReader
 from dcmstore.storage.incoming import IncomingFolder
 from dcmstore.storage.part10 import FileMeta
-
-MAX_KNOWN_FOLDERS = 10_000  # paths remembered as existing, about 2 MB
 
 
 class Duplicates(Enum):
@@ -92,11 +90,14 @@ class Store:
         self.durable = durable
         self.duplicates = duplicates
         self.incoming = {root: IncomingFolder(path) for root, path in self.roots.items()}
-        self._known_folders: set[str] = set()
+        self.trees = {root: FolderTree(path, durable=durable) for root, path in self.roots.items()}
 
     def open(self) -> int:
         """Get ready; return how many unfinished objects of a crashed run were removed. Raises OSError."""
-        return sum(folder.open() for folder in self.incoming.values())
+        removed = sum(folder.open() for folder in self.incoming.values())
+        for root, tree in self.trees.items():
+            tree.open(self.incoming[root].path)
+        return removed
 
     def close(self) -> None:
         for folder in self.incoming.values():
@@ -105,34 +106,6 @@ class Store:
     def begin(self, instance: Instance) -> "IncomingInstance":
         """Expect an instance's data set; nothing is written before its first byte."""
         return IncomingInstance(self, instance)
-
-    def folder(self, root: Root, folders: tuple[str, ...]) -> str:
-        """The path of folders below a root, made where they are missing. The root itself is never made here."""
-        path = os.path.join(self.roots[root], *folders)
-        if path not in self._known_folders:
-            self._make_folders(root, folders)
-        return path
-
-    def forget_folders(self) -> None:
-        """Somebody removed one: look again next time."""
-        self._known_folders.clear()
-
-    def _make_folders(self, root: Root, folders: tuple[str, ...]) -> None:
-        if len(self._known_folders) >= MAX_KNOWN_FOLDERS:
-            self._known_folders.clear()
-        path = self.roots[root]
-        for name in folders:
-            parent, path = path, os.path.join(path, name)
-            if path in self._known_folders:
-                continue
-            try:
-                os.mkdir(path, files.FOLDER_MODE)
-            except FileExistsError:
-                if not os.path.isdir(path):
-                    raise NotADirectoryError(errno.ENOTDIR, "a file stands where a folder is needed", path) from None
-            if self.durable:
-                files.sync_folder(parent)  # also when another association made it, which may not be that far yet
-            self._known_folders.add(path)
 
 
 class IncomingInstance:
@@ -246,16 +219,17 @@ class IncomingInstance:
         if destination.root is not self._root:
             self._root = destination.root  # an error from here on is that root's
             self._path = self._store.incoming[self._root].take_over(self._path, durable=self._store.durable)
-        folder = self._store.folder(destination.root, destination.folders)
+        tree = self._store.trees[destination.root]
+        folder, folders = tree.folder(destination.folders)
         try:
             file_name, outcome = self._place(folder, destination, duplicates)
         except FileNotFoundError:  # the folder was removed since we made it
-            self._store.forget_folders()
-            self._store.folder(destination.root, destination.folders)
+            tree.forget()
+            folder, folders = tree.folder(destination.folders)
             file_name, outcome = self._place(folder, destination, duplicates)
         if self._store.durable:
             files.sync_folder(folder)
-        return Stored(destination.root, destination.folders, file_name, self.size, outcome)
+        return Stored(destination.root, folders, file_name, self.size, outcome)
 
     def _place(self, folder: str, destination: Destination, duplicates: Duplicates) -> tuple[str, Outcome]:
         """Take the first name that is free, unless the instance is there already under one of them."""

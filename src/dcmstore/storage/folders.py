@@ -1,0 +1,60 @@
+"""names -> folders on disk: made where they are missing, synced, and told apart where the disk can't tell them."""
+
+import errno
+import os
+
+from dcmstore.storage import files, names
+
+MAX_KNOWN = 10_000  # folders remembered as existing, about 4 MB
+
+
+class FolderTree:
+    """The folders below one root; the root itself is never made here. `open` before use.
+
+    On a disk that ignores upper and lower case, as Windows' do, `abc` and `ABC` would be one folder. The first one
+    keeps its name; the other gets a suffix, and the same one each time.
+    """
+
+    def __init__(self, root: str, *, durable: bool) -> None:
+        self._root = root
+        self._durable = durable
+        self._tells_case = True
+        self._known: dict[tuple[str, ...], tuple[str, tuple[str, ...]]] = {}
+
+    def open(self, existing: str) -> None:
+        """Find out whether the disk tells case, by a file of ours in the root whose name has letters."""
+        folder, name = os.path.split(existing)
+        self._tells_case = not os.path.exists(os.path.join(folder, name.swapcase()))
+
+    def folder(self, wanted: tuple[str, ...]) -> tuple[str, tuple[str, ...]]:
+        """The path of these folders, and the names that they really have."""
+        known = self._known.get(wanted)
+        if known is None:
+            if len(self._known) >= MAX_KNOWN:
+                self._known.clear()
+            known = self._known[wanted] = self._make(wanted)
+        return known
+
+    def forget(self) -> None:
+        """Somebody removed a folder: look again next time."""
+        self._known.clear()
+
+    def _make(self, wanted: tuple[str, ...]) -> tuple[str, tuple[str, ...]]:
+        if not wanted:
+            return self._root, ()
+        parent, above = self.folder(wanted[:-1])
+        name = wanted[-1] if self._tells_case else self._free_of_case(parent, wanted[-1])
+        path = os.path.join(parent, name)
+        try:
+            os.mkdir(path, files.FOLDER_MODE)
+        except FileExistsError:
+            if not os.path.isdir(path):
+                raise NotADirectoryError(errno.ENOTDIR, "a file stands where a folder is needed", path) from None
+        if self._durable:
+            files.sync_folder(parent)  # also when another association made it, which may not be that far yet
+        return path, (*above, name)
+
+    def _free_of_case(self, parent: str, name: str) -> str:
+        """The name, or the one with a suffix where another folder has the same letters in other cases."""
+        taken = {entry.upper(): entry for entry in os.listdir(parent)}
+        return name if taken.get(name.upper(), name) == name else names.told_apart(name)
