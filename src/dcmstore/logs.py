@@ -17,6 +17,7 @@ from typing import IO, Protocol, TypeAlias
 
 MAX_QUEUED = 10_000  # lines, 3 to 30 MB; two to three seconds of the fastest sender
 MAX_BATCH = 1_000  # lines written in one go
+GATHER = 0.02  # seconds between two writes, in which lines gather; a lone line is written at once
 MAX_VALUE = 400  # characters of one value; the longest path that Windows' tools show is 260
 MEGABYTE = 1024 * 1024
 CLOSE_WAIT = 5.0  # seconds that the last lines may take at the end
@@ -132,6 +133,7 @@ class Log:
         self._level = Level[level.upper()]
         self.is_debug = self._level <= Level.DEBUG
         self._queue: SimpleQueue[_Fact | None] = SimpleQueue()
+        self._closing = threading.Event()
         self._dropped = 0
         self._second = 0
         self._stamp = ("", "")  # of that second: what stands in front of the milliseconds, and behind
@@ -151,6 +153,7 @@ class Log:
         self._put(Level.ERROR, event, facts)
 
     def close(self) -> None:
+        self._closing.set()
         self._queue.put(None)
         self._thread.join(CLOSE_WAIT)
 
@@ -163,13 +166,16 @@ class Log:
         self._queue.put((time.time(), level, event, facts))
 
     def _run(self) -> None:
-        is_open = True
+        is_open, written = True, 0.0
         while is_open:
             facts = [self._queue.get()]
+            if facts[0] is not None:
+                self._closing.wait(max(written + GATHER - time.monotonic(), 0))
             while len(facts) < MAX_BATCH and not self._queue.empty():
                 facts.append(self._queue.get())
             is_open = None not in facts
             self._write([fact for fact in facts if fact is not None])
+            written = time.monotonic()
         for sink in self._sinks:
             sink.close()
 
