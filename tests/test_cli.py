@@ -442,3 +442,12 @@ def test_check_says_what_differs_from_the_original_to_those_who_come_from_it(fol
 
 def test_check_says_nothing_of_the_original_to_others(folder: Path) -> None:
     assert "DcmStoreService" not in run("check", cwd=folder).stdout
+
+
+def test_a_file_name_that_is_no_text_is_printed_all_the_same(folder: Path) -> None:
+    name = os.fsencode(folder) + b"/\xff\xfe.dcm"
+    with open(name, "wb") as file:
+        file.write(data_set())
+    done = subprocess.run([*COMMAND, "where", name], cwd=folder, capture_output=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert rb"\udcff\udcfe.dcm -> " in done.stdout

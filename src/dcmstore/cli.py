@@ -4,6 +4,7 @@
 """
 
 import argparse
+import io
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -18,6 +19,9 @@ _Value = TypeVar("_Value")
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one command; return its exit code."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a file's name may have bytes that are no text
+            stream.reconfigure(errors="backslashreplace")
     options = _parser().parse_args(arguments)
     try:
         code: int = options.command(options)
