@@ -20,7 +20,7 @@ _KEEPALIVE_IDLE = 60  # seconds of silence before the system asks whether the pe
 # system's own word that the peer is gone.
 GAVE_UP: type[OSError] = TimeoutError if sys.platform == "win32" else BlockingIOError
 
-_QUICK_ACK = getattr(socket, "TCP_QUICKACK", None)
+_QUICK_ACK = socket.TCP_QUICKACK if sys.platform == "linux" else None
 
 if sys.platform == "win32":
     import ctypes
@@ -87,7 +87,8 @@ def tune(connection: socket.socket) -> None:
     connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     if hasattr(socket, "TCP_KEEPIDLE"):
-        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, _KEEPALIVE_IDLE)
+        with contextlib.suppress(OSError):  # Windows before 10.1709 and Wine only know the system's two hours
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, _KEEPALIVE_IDLE)
     _acknowledge_every_segment(connection)
 
 
