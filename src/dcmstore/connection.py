@@ -149,7 +149,7 @@ class Connection:
             return Ending(str(timer))
         except OSError as error:
             return Ending(f"connection lost: {error.strerror or error}")
-        except Exception as error:  # noqa: BLE001  one of the two fences
+        except Exception as error:  # noqa: BLE001  the fence of an association
             self._log.error("association.fault", peer=self._peer, calling=self._calling, error=repr(error))
             self._abort(AAbort(AbortSource.SERVICE_PROVIDER, AbortReason.NOT_SPECIFIED))
             return Ending("fault of the receiver")
