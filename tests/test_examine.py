@@ -13,9 +13,9 @@ from dcmstore.errors import CannotUnderstand
 from dcmstore.storage import header, part10
 from dcmstore.storage.examine import examine
 from dcmstore.storage.filing import FilingPolicy, Root
-from dcmstore.storage.names import is_uid
 from dcmstore.storage.part10 import FileMeta
 from dcmstore.storage.store import Instance, Store
+from dcmstore.uids import is_uid
 from tests.support import CT, ENHANCED_SR, XRAY_DOSE_SR, data_set, element
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
@@ -83,7 +83,7 @@ def test_a_header_over_many_steps_is_read(tmp_path: Path) -> None:
     assert examine(written(tmp_path, encoded)).values[header.PATIENT_ID] == b"PAT1"
 
 
-@pytest.mark.parametrize("name", ["CT_small.dcm", "MR_small_implicit.dcm", "rtplan.dcm"])
+@pytest.mark.parametrize("name", ["CT_small.dcm", "MR_small_implicit.dcm", "rtplan.dcm", "MR_small_bigendian.dcm"])
 def test_a_file_without_file_meta_information_is_read(tmp_path: Path, name: str) -> None:
     ds = pydicom.dcmread(TEST_FILES / name)
     whole = (TEST_FILES / name).read_bytes()

@@ -87,8 +87,8 @@ class HeaderReader:
 
     `transfer_syntax` is a UID; a private one is read as Explicit VR Little Endian, which all newer ones are.
     With `with_title` the reader goes on to the code of a structured report's title (Concept Name Code Sequence).
-    A data set that plainly has the other VR than its transfer syntax says is read as it is; when complete,
-    `found_transfer_syntax` is what a little endian one is in.
+    A data set that plainly has the other VR or byte order than its transfer syntax says is read as it is; when
+    complete, `found_transfer_syntax` is what one that is not compressed is in.
     """
 
     def __init__(self, transfer_syntax: str, *, with_title: bool = False) -> None:
@@ -213,6 +213,8 @@ class HeaderReader:
         if group == 0x0800:  # group 0008 in the other order
             self._order = _BIG if self._order is _LITTLE else _LITTLE
             self._head = self._order.explicit
+        if self._order is _BIG:
+            self.found_transfer_syntax = uids.EXPLICIT_VR_BIG_ENDIAN
         self._is_first = group == 0x0002
         if self._order is _LITTLE:
             is_explicit = vr in _SHORT_VRS or vr in _LONG_VRS
