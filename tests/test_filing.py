@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from dcmstore import uids
 from dcmstore.storage import filing, header, names, text
 from dcmstore.storage.filing import Destination, FilingPolicy, Root
 from tests.support import CT, ENHANCED_SR, XRAY_DOSE_SR
@@ -356,7 +357,7 @@ def test_a_uid_names_its_file(uid: str) -> None:
 
 @pytest.mark.parametrize("uid", NO_UIDS, ids=lambda uid: ascii(uid[:20]))
 def test_what_is_no_uid_names_no_file(uid: str) -> None:
-    assert not names.is_uid(uid)
+    assert not uids.is_uid(uid)
     with pytest.raises(ValueError, match="not a UID"):
         names.file_name_of(uid)
 

@@ -17,7 +17,6 @@ from pynetdicom import AE, _config
 from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]
 
 from dcmstore import uids
-from dcmstore.storage import names
 from tests.conftest import find_program
 from tests.support import Receiver, stored_data_set
 from tests.tap import Sent, Tap, tapping
@@ -180,7 +179,7 @@ def chunked(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_pynetdicom_sends_a_file_and_it_is_stored_bit_for_bit(receiver: Receiver, chunked: None, path: Path) -> None:
     meta = pydicom.filereader.read_file_meta_info(path)
     status = send_with_pynetdicom(receiver.port, path, meta.MediaStorageSOPClassUID, meta.TransferSyntaxUID)
-    if not names.is_uid(meta.MediaStorageSOPInstanceUID):
+    if not uids.is_uid(meta.MediaStorageSOPInstanceUID):
         assert (status, receiver.files()) == (0x0117, [])
         return
     if contradicts_itself(path):

@@ -33,7 +33,7 @@ class StorageService:
         if (command_set.affected_sop_class_uid or "").strip(" \0") != request.abstract_syntax:
             return refuse(request, Status.SOP_CLASS_NOT_SUPPORTED, "SOP Class is not that of the presentation context")
         sop_instance_uid = (command_set.affected_sop_instance_uid or "").strip(" \0")
-        if not names.is_uid(sop_instance_uid):
+        if not uids.is_uid(sop_instance_uid):
             return refuse(request, Status.INVALID_SOP_INSTANCE, "SOP Instance UID is not 1 to 64 digits and dots")
         if not command_set.has_data_set:
             return refuse(request, Status.MISTYPED_ARGUMENT, "C-STORE without a data set")

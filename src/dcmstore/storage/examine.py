@@ -5,8 +5,9 @@ import stat
 from dataclasses import dataclass
 from typing import BinaryIO
 
+from dcmstore import uids
 from dcmstore.errors import CannotUnderstand
-from dcmstore.storage import filing, header, names, part10
+from dcmstore.storage import filing, header, part10
 from dcmstore.storage.filing import Destination, FilingPolicy
 from dcmstore.storage.header import HeaderReader
 from dcmstore.storage.part10 import FileMeta
@@ -56,7 +57,7 @@ def examine(path: str | os.PathLike[str]) -> Examined:
         reader.check_size(os.fstat(file.fileno()).st_size - start)
     sop_class_uid = reader.text_of(header.SOP_CLASS_UID) or meta.media_storage_sop_class_uid
     sop_instance_uid = reader.text_of(header.SOP_INSTANCE_UID) or meta.media_storage_sop_instance_uid
-    if not sop_class_uid or not names.is_uid(sop_instance_uid):
+    if not sop_class_uid or not uids.is_uid(sop_instance_uid):
         raise CannotUnderstand("no SOP Class UID and SOP Instance UID in it")
     if sop_class_uid == _MEDIA_STORAGE_DIRECTORY:
         raise NoInstance("a DICOMDIR, which is no object to store")

@@ -88,7 +88,7 @@ def root_of(sop_class_uid: str, values: Mapping[int, bytes], policy: FilingPolic
 def destination(
     sop_class_uid: str, sop_instance_uid: str, values: Mapping[int, bytes], policy: FilingPolicy
 ) -> Destination:
-    """Where the instance with these header values (raw bytes by tag) belongs. The UID must be `names.is_uid`."""
+    """Where the instance with these header values (raw bytes by tag) belongs. The UID must be `uids.is_uid`."""
     root = root_of(sop_class_uid, values, policy)
     has_tree = policy.rdsr_tree if root is Root.DOSE_REPORTS else policy.folder_tree
     if not has_tree:

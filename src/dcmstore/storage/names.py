@@ -2,8 +2,8 @@
 
 A folder is named by the value itself wherever that is possible. Where not, the name is made safe and gets a
 suffix from the value's SHA-256, so that two different values never get the same name: not after replacing, not
-after cutting, and not by imitating one of our own names. They share a folder only where the file system takes
-two names for one: values that differ in nothing but case, on a file system that does not tell case apart.
+after cutting, and not by imitating one of our own names. Names that differ in nothing but case are one folder to
+some disks; there folders.py tells them apart.
 """
 
 import base64
@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from dcmstore.storage import text
-from dcmstore.uids import is_uid as is_uid  # a name of a file asks for it here
+from dcmstore.uids import is_uid
 
 INCOMING = ".incoming"  # temporary files of objects under way
 QUARANTINE = "QUARANTINE"  # what could not be read far enough to file it
@@ -89,11 +89,7 @@ def folder_name(value: bytes, character_set: bytes, placeholder: Placeholder) ->
         safe = "_" + safe[1:]
     if safe == wanted and _units(safe) <= MAX_NAME and not _is_reserved(safe):
         return safe
-    suffix = "~" + _digest(value, wanted).hex()[:8]
-    stem = ("_" + safe if _is_device(safe) else safe)[:MAX_NAME]
-    while _units(stem) + len(suffix) > MAX_NAME:
-        stem = stem[:-1]
-    return stem.rstrip(" .") + suffix
+    return _with_suffix("_" + safe if _is_device(safe) else safe, _digest(value, wanted))
 
 
 @_remembering
@@ -114,8 +110,16 @@ def media_folder_name(value: bytes, character_set: bytes, placeholder: Placehold
 
 def told_apart(name: str) -> str:
     """Another name for the same folder, where the disk takes `name` for one that is there already."""
-    suffix = "~" + hashlib.sha256(name.encode("utf-8")).hexdigest()[:8]
-    return name[: MAX_NAME - len(suffix)].rstrip(" .") + suffix
+    return _with_suffix(name, hashlib.sha256(name.encode("utf-8")).digest())
+
+
+def _with_suffix(stem: str, digest: bytes) -> str:
+    """The stem, cut to what fits, and eight hexadecimal digits behind `~`."""
+    suffix = "~" + digest.hex()[:8]
+    stem = stem[:MAX_NAME]
+    while _units(stem) + len(suffix) > MAX_NAME:
+        stem = stem[:-1]
+    return stem.rstrip(" .") + suffix
 
 
 def _digest(value: bytes, decoded: str) -> bytes:
