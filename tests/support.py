@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from dcmstore import uids, wiring
+from dcmstore import receiver, uids, wiring
 from dcmstore.dimse import command
 from dcmstore.dimse.command import CommandField, CommandSet
 from dcmstore.dimse.message import MessageAssembly
@@ -97,7 +97,7 @@ def running(folder: Path, settings: Settings | None = None) -> Iterator[Receiver
     store = wiring.store_of(replace(settings, img_dir=images, rdsr_dir=rdsr))
     text = io.StringIO()
     log = Log([StreamSink(text)], settings.log_level)
-    server = Server(settings, store, log)
+    server = Server(settings, receiver.shared_of(settings, store, log), log)
     store.open()
     server.start()
     try:

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from dcmstore import cli, config, wiring
-from dcmstore.commands import check, needs
+from dcmstore import cli, config, needs, wiring
+from dcmstore.commands import check
 from dcmstore.settings import KEYS, Settings
 from dcmstore.storage import files
 from dcmstore.storage.filing import Root

@@ -45,9 +45,9 @@ class Ending:
     is_orderly: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Shared:
-    """What all connections of a server have in common."""
+    """What all connections that came under the same settings have in common."""
 
     policy: Policy
     limits: Limits
@@ -75,7 +75,7 @@ class Connection:
     def __init__(self, peer_socket: socket.socket, peer: str, shared: Shared, registry: Registry) -> None:
         self._socket = peer_socket
         self._peer = peer
-        self._shared = shared
+        self.shared = shared
         self._log = shared.log
         self._registry = registry
         self._association = Association(shared.policy.max_length_received)
@@ -85,7 +85,7 @@ class Connection:
         self._ending: Ending | None = None
         self._has_answered = True  # since the last receive
         self._calling = ""
-        self._stored = 0
+        self.stored = 0
         self._failed = 0
         self._thread = threading.Thread(target=self._run, name=f"association {peer}", daemon=True)
 
@@ -133,7 +133,7 @@ class Connection:
             peer=self._peer,
             calling=self._calling,
             how=ending.words,
-            stored=self._stored,
+            stored=self.stored,
             failed=self._failed or None,
             seconds=f"{seconds:.3f}",
         )
@@ -142,7 +142,7 @@ class Connection:
         """Serve, and whatever happens leave nothing behind: a fault of ours ends one association, not the service."""
         try:
             sockets.tune(self._socket)
-            limits = self._shared.limits
+            limits = self.shared.limits
             sockets.limit_waiting(self._socket, receive=min(TICK, limits.shortest), send=limits.stall)
             return self._serve()
         except TimedOut as timer:
@@ -238,7 +238,7 @@ class Connection:
         self._calling = request.calling_ae_title
         if self._log.is_debug:
             self._log.debug("<", peer=self._peer, pdu=request)
-        answer = negotiation.negotiate(request, self._shared.policy, has_room=self._registry.admit(self))
+        answer = negotiation.negotiate(request, self.shared.policy, has_room=self._registry.admit(self))
         facts = {"peer": self._peer, "calling": request.calling_ae_title, "called": request.called_ae_title}
         if isinstance(answer, AAssociateRJ):
             self._registry.dismiss(self)
@@ -255,7 +255,7 @@ class Connection:
             contexts=f"{len(accepted)}/{len(request.presentation_contexts)}",
             implementation=info.implementation_version_name or info.implementation_class_uid,
         )
-        self._provider = ServiceProvider(accepted, self._shared.services, request.calling_ae_title)
+        self._provider = ServiceProvider(accepted, self.shared.services, request.calling_ae_title)
         self._send(self._association.accept(answer, info.max_length_received))
 
     def _accepted_contexts(self, request: AAssociateRQ, answer: AAssociateAC) -> dict[int, tuple[str, str]]:
@@ -301,7 +301,7 @@ class Connection:
 
     def _tell(self, outcome: Outcome, *, is_heard: bool) -> None:
         self._failed += outcome.is_failure
-        self._stored += outcome.stored is not None
+        self.stored += outcome.stored is not None
         if outcome.event:
             log = self._log.warning if outcome.is_failure or not is_heard else self._log.info
             log(outcome.event, peer=self._peer, **outcome.facts, answered=None if is_heard else "no")

@@ -9,7 +9,7 @@ import re
 import sys
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from enum import IntEnum
 from pathlib import Path
 from queue import SimpleQueue
@@ -23,6 +23,7 @@ MEGABYTE = 1024 * 1024
 CLOSE_WAIT = 5.0  # seconds that the last lines may take at the end
 
 _Fact: TypeAlias = tuple[float, "Level", str, Mapping[str, object]]
+_Order: TypeAlias = Callable[[], None]  # what the thread does between the facts before and those behind it
 
 _PLAIN = re.compile(r"""[^\s"'=\\]+""")
 
@@ -132,7 +133,8 @@ class Log:
         self._missed: dict[Sink, int] = {}  # lines that a sink could not take since it last took one
         self._level = Level[level.upper()]
         self.is_debug = self._level <= Level.DEBUG
-        self._queue: SimpleQueue[_Fact | None] = SimpleQueue()
+        self._queue: SimpleQueue[_Fact | _Order] = SimpleQueue()
+        self._is_open = True
         self._closing = threading.Event()
         self._dropped = 0
         self._second = 0
@@ -152,9 +154,15 @@ class Log:
     def error(self, event: str, **facts: object) -> None:
         self._put(Level.ERROR, event, facts)
 
+    def use(self, sinks: Sequence[Sink], level: str) -> None:
+        """Write what comes from now on to these sinks, and close the others."""
+        self._queue.put(lambda: self._replace_sinks(sinks))
+        self._level = Level[level.upper()]
+        self.is_debug = self._level <= Level.DEBUG
+
     def close(self) -> None:
         self._closing.set()
-        self._queue.put(None)
+        self._queue.put(self._end)
         self._thread.join(CLOSE_WAIT)
 
     def _put(self, level: Level, event: str, facts: Mapping[str, object]) -> None:
@@ -166,18 +174,35 @@ class Log:
         self._queue.put((time.time(), level, event, facts))
 
     def _run(self) -> None:
-        is_open, written = True, 0.0
-        while is_open:
-            facts = [self._queue.get()]
-            if facts[0] is not None:
-                self._closing.wait(max(written + GATHER - time.monotonic(), 0))
-            while len(facts) < MAX_BATCH and not self._queue.empty():
-                facts.append(self._queue.get())
-            is_open = None not in facts
-            self._write([fact for fact in facts if fact is not None])
+        written = 0.0
+        while self._is_open:
+            facts, order = self._gather(written)
+            self._write(facts)
             written = time.monotonic()
+            if order is not None:
+                order()
+
+    def _gather(self, written: float) -> tuple[list[_Fact], _Order | None]:
+        """Wait for facts, or for an order; `written` is when the last ones were."""
+        facts: list[_Fact] = []
+        item = self._queue.get()
+        if not callable(item):
+            self._closing.wait(max(written + GATHER - time.monotonic(), 0))
+        while not callable(item):
+            facts.append(item)
+            if len(facts) == MAX_BATCH or self._queue.empty():
+                return facts, None
+            item = self._queue.get()
+        return facts, item
+
+    def _end(self) -> None:
+        self._is_open = False
+        self._replace_sinks(())
+
+    def _replace_sinks(self, sinks: Sequence[Sink]) -> None:
         for sink in self._sinks:
             sink.close()
+        self._sinks, self._missed = sinks, {}
 
     def _write(self, facts: list[_Fact]) -> None:
         if not facts:

@@ -5,73 +5,62 @@ import selectors
 import socket
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
+from typing import NamedTuple
 
 from dcmstore import sockets
 from dcmstore.connection import Connection, Shared
-from dcmstore.dimse.command import CommandField
-from dcmstore.events import AssociationEvents, FolderUpdater
 from dcmstore.logs import Log
-from dcmstore.services.storage import StorageService
-from dcmstore.services.verification import VerificationService
 from dcmstore.settings import Settings
-from dcmstore.storage.store import Store
-from dcmstore.ul.timers import Limits
-from dcmstore.wiring import negotiation_policy_of
 
 MAX_UNASSOCIATED = 100  # connections that have not asked for an association, or have ended theirs, and do not close
 ACCEPT_PAUSE = 0.05  # seconds after a connection could not be accepted, for instance for want of descriptors
 CUT_WAIT = 2.0  # seconds that the threads get to notice that their connections were cut
 
 
-def _no_fault() -> None:
+class Endpoint(NamedTuple):
+    """Where to listen: an address, or nothing for all of them, and a port."""
+
+    address: str
+    port: int
+
+
+def endpoints_of(settings: Settings) -> list[Endpoint]:
+    return [Endpoint(settings.bind, settings.port)]
+
+
+def _nothing() -> None:
     pass
 
 
 class Server:
     """Listens, serves associations, and drains. `start` returns when the port listens; `stop` when all is quiet.
 
-    `profile` is what alone is accepted, as negotiation.Policy has it; None accepts everything that can be stored.
-    `updater` is told of the master folders to which something came. `on_fault` is called, on another thread, when
-    nothing more can be accepted: the process should then end, so that it is started again.
+    `apply` gives connections to come other settings, and leaves alone those that are open. `on_fault` is called, on
+    another thread, when nothing more can be accepted: the process should then end, so that it is started again.
     """
 
-    def __init__(
-        self,
-        settings: Settings,
-        store: Store,
-        log: Log,
-        profile: Mapping[str, tuple[str, ...]] | None = None,
-        updater: FolderUpdater | None = None,
-        on_fault: Callable[[], None] = _no_fault,
-    ) -> None:
+    def __init__(self, settings: Settings, shared: Shared, log: Log, on_fault: Callable[[], None] = _nothing) -> None:
         self.log = log
         self.is_stopping = False
         self.has_fault = False
         self._settings = settings
-        self._shared = Shared(
-            policy=negotiation_policy_of(settings, profile),
-            limits=Limits(settings.artim_timeout, settings.idle_timeout, settings.stall_timeout),
-            services={
-                CommandField.C_ECHO_RQ: VerificationService(),
-                CommandField.C_STORE_RQ: StorageService(store, log_patient=settings.log_patient),
-            },
-            log=log,
-            new_events=lambda: AssociationEvents(store, updater),
-        )
+        self._shared = shared
         self._on_fault = on_fault
+        self._replaced: dict[Shared, Callable[[], None]] = {}  # by newer settings -> what to do once nobody has it
         self._associated: set[Connection] = set()
         self._unassociated: dict[Connection, None] = {}  # the one that has been so for longest comes first
         self._leaving: set[Connection] = set()  # that made room
         self._lock = threading.Lock()
         self._is_refusing = False
-        self._listener: socket.socket | None = None
+        self._listeners: dict[Endpoint, socket.socket] = {}
+        self._came_round = threading.Event()
+        self._stored = 0  # by connections that are closed
 
     @property
     def address(self) -> tuple[str, int]:
         """Where the server listens. Only between `start` and `stop`."""
-        assert self._listener is not None
-        name = self._listener.getsockname()
+        name = next(iter(self._listeners.values())).getsockname()
         return name[0], name[1]
 
     @property
@@ -79,21 +68,46 @@ class Server:
         """How many are open."""
         return len(self._associated)
 
+    @property
+    def stored(self) -> int:
+        """How many objects were stored since the start."""
+        with self._lock:
+            return self._stored + sum(connection.stored for connection in self._all())
+
     def connections(self) -> list[Connection]:
         """Those that are open now."""
         with self._lock:
-            return [*self._associated, *self._unassociated, *self._leaving]
+            return self._all()
+
+    def _all(self) -> list[Connection]:
+        return [*self._associated, *self._unassociated, *self._leaving]
 
     def start(self) -> None:
         """Listen and accept. Raises OSError when the port is taken, ConfigurationError for a foreign address."""
-        self._listener = sockets.listen(self._settings.bind, self._settings.port)
-        self._listener.setblocking(False)
+        self._listeners = self._listen(self._settings)
         self._wake_receiver, self._wake_sender = socket.socketpair()
-        self._selector = selectors.DefaultSelector()
-        self._selector.register(self._listener, selectors.EVENT_READ)
-        self._selector.register(self._wake_receiver, selectors.EVENT_READ)
+        self._wake_sender.setblocking(False)
         self._accepting = threading.Thread(target=self._accept, name="accept", daemon=True)
         self._accepting.start()
+
+    def apply(self, settings: Settings, shared: Shared, when_unused: Callable[[], None] = _nothing) -> None:
+        """Serve connections to come by other settings, on another port too.
+
+        `when_unused` is called, on any thread, once no connection has what is replaced. Raises as `start` does, and
+        then nothing has changed.
+        """
+        listeners = self._listen(settings)
+        with self._lock:
+            self._replaced[self._shared] = when_unused
+            self._settings, self._shared, self._listeners = settings, shared, listeners
+        self._wake()
+        self._retire()
+
+    def answers(self, timeout: float) -> bool:
+        """Whether the accepting thread comes round within `timeout` seconds."""
+        self._came_round.clear()
+        self._wake()
+        return self._came_round.wait(timeout)
 
     def stop(self, timeout: float) -> None:
         """No new associations; idle ones are aborted at once, messages under way get `timeout` seconds.
@@ -101,8 +115,7 @@ class Server:
         May be called again.
         """
         self.is_stopping = True
-        with contextlib.suppress(OSError):  # stopped before
-            self._wake_sender.send(b"\0")
+        self._wake()
         self._accepting.join()
         connections = self.connections()
         for connection in connections:
@@ -137,34 +150,86 @@ class Server:
             self._associated.discard(connection)
             self._unassociated.pop(connection, None)
             self._leaving.discard(connection)
+            self._stored += connection.stored
+        if self._replaced:
+            self._retire()
+
+    def _retire(self) -> None:
+        """Let go of what newer settings have replaced and no connection has any more."""
+        with self._lock:
+            used = {connection.shared for connection in self._all()}
+            unused = [self._replaced.pop(shared) for shared in self._replaced.keys() - used]
+        for when_unused in unused:
+            when_unused()
 
     # --- the accepting thread ---------------------------------------------------------------------
 
+    def _listen(self, settings: Settings) -> dict[Endpoint, socket.socket]:
+        """A listener for each endpoint of the settings: the one that it has, or a new one."""
+        listeners: dict[Endpoint, socket.socket] = {}
+        with contextlib.ExitStack() as opened:
+            for endpoint in endpoints_of(settings):
+                listener = self._listeners.get(endpoint)
+                if listener is None:
+                    listener = opened.enter_context(sockets.listen(*endpoint))
+                    listener.setblocking(False)
+                listeners[endpoint] = listener
+            opened.pop_all()
+        return listeners
+
+    def _wake(self) -> None:
+        """Let the accepting thread look at what has changed."""
+        with contextlib.suppress(OSError):  # it has ended, or has many such bytes to read already
+            self._wake_sender.send(b"\0")
+
     def _accept(self) -> None:
-        assert self._listener is not None
         try:
-            while not self.is_stopping:
-                self._selector.select()
-                if not self.is_stopping:
-                    self._accept_one(self._listener)
+            with selectors.DefaultSelector() as selector:
+                selector.register(self._wake_receiver, selectors.EVENT_READ, None)
+                while not self.is_stopping:
+                    self._renew(selector)
+                    self._accept_on(selector)
         finally:
-            for resource in (self._selector, self._listener, self._wake_receiver, self._wake_sender):
+            for resource in (*self._listeners.values(), self._wake_receiver, self._wake_sender):
                 resource.close()
             if not self.is_stopping:
                 self.has_fault = True
                 self.log.error("receiver.failed", reason="no more connections can be accepted")
                 self._on_fault()
 
-    def _accept_one(self, listener: socket.socket) -> None:
+    def _renew(self, selector: selectors.BaseSelector) -> None:
+        """Watch the present listeners; those that are no longer wanted accept what already waits, and close."""
+        wanted = set(self._listeners.values())
+        watched = {key.data for key in selector.get_map().values()} - {None}
+        for listener in wanted - watched:
+            selector.register(listener, selectors.EVENT_READ, listener)
+        for listener in watched - wanted:
+            selector.unregister(listener)
+            while self._accept_one(listener):
+                pass
+            listener.close()
+
+    def _accept_on(self, selector: selectors.BaseSelector) -> None:
+        """Accept until the thread is woken."""
+        while True:
+            ready = [key.data for key, _ in selector.select()]
+            if None in ready:
+                self._wake_receiver.recv(4096)
+                self._came_round.set()
+                return
+            for listener in ready:
+                self._accept_one(listener)
+
+    def _accept_one(self, listener: socket.socket) -> bool:
+        """Give the next connection its thread; false when there is none, or the system has no room for it."""
         try:
             peer_socket, address = listener.accept()
         except BlockingIOError:
-            return  # the peer is gone again
+            return False  # the peer is gone again
         except OSError as error:
-            self._refuse(error.strerror)
-            return
-        connection = Connection(peer_socket, sockets.show_address(address), self._shared, self)
+            return self._refuse(error.strerror)
         with self._lock:
+            connection = Connection(peer_socket, sockets.show_address(address), self._shared, self)
             oldest = next(iter(self._unassociated)) if len(self._unassociated) >= MAX_UNASSOCIATED else None
             self._unassociated[connection] = None
             if oldest is not None:
@@ -177,16 +242,17 @@ class Server:
         except RuntimeError as error:  # the system gives no more threads; the sender tries again
             self.forget(connection)
             peer_socket.close()
-            self._refuse(str(error))
-            return
+            return self._refuse(str(error))
         self._is_refusing = False
+        return True
 
-    def _refuse(self, reason: str | None) -> None:
+    def _refuse(self, reason: str | None) -> bool:
         """Say once that connections are not accepted, until one is."""
         if not self._is_refusing:
             self.log.error("connection.not_accepted", reason=reason)
         self._is_refusing = True
         time.sleep(ACCEPT_PAUSE)
+        return False
 
 
 def _join_all(connections: list[Connection], timeout: float) -> None:

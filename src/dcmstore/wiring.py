@@ -3,7 +3,7 @@
 import contextlib
 import ntpath
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 from dcmstore import logs
@@ -66,6 +66,11 @@ def negotiation_policy_of(settings: Settings, profile: Mapping[str, tuple[str, .
 
 def open_log(configuration: Configuration, name: str = LOG_NAME, *, with_console: bool = True) -> logs.Log:
     """The console, and a file beside the ini if it is asked for. Raises ConfigurationError."""
+    return logs.Log(log_sinks(configuration, name, with_console=with_console), configuration.settings.log_level)
+
+
+def log_sinks(configuration: Configuration, name: str = LOG_NAME, *, with_console: bool = True) -> list[logs.Sink]:
+    """Where `open_log` writes. Raises ConfigurationError."""
     settings = configuration.settings
     sinks = logs.stderr_sinks() if with_console else []
     if settings.logfile:
@@ -74,22 +79,24 @@ def open_log(configuration: Configuration, name: str = LOG_NAME, *, with_console
             sinks.append(logs.FileSink(path, settings.logfile_size * logs.MEGABYTE, settings.logfile_keep))
         except OSError as error:
             raise ConfigurationError(f"logfile= 1: {path} can't be written: {reason_of(error)}") from None
-    return logs.Log(sinks, settings.log_level)
+    return sinks
+
+
+def wants_dicomdir(settings: Settings) -> bool:
+    return settings.dicomdir and settings.folder_tree
 
 
 @contextlib.contextmanager
-def dicomdir_updater(configuration: Configuration, log: logs.Log) -> Iterator[FolderUpdater | None]:
-    """What keeps the DICOMDIRs as long as the context lasts, or None where none are asked for."""
-    settings = configuration.settings
-    if not (settings.dicomdir and settings.folder_tree):
-        yield None
-        return
+def dicomdir_updater(
+    configuration: Configuration, log: logs.Log, settings_in_force: Callable[[], Settings]
+) -> Iterator[FolderUpdater]:
+    """What keeps the DICOMDIRs as long as the context lasts. Raises ConfigurationError."""
     from dcmstore import dicomdir  # and with it pydicom, which nobody else needs
 
     dicomdir.require()
 
     def report(event: str, **facts: object) -> None:
-        (log.warning if event == "dicomdir.failed" else log.info)(event, **_as_logged(facts, settings))
+        (log.warning if event == "dicomdir.failed" else log.info)(event, **_as_logged(facts, settings_in_force()))
 
     journal = configuration.path.absolute().parent / JOURNAL_NAME
     try:
@@ -100,7 +107,7 @@ def dicomdir_updater(configuration: Configuration, log: logs.Log) -> Iterator[Fo
     try:
         yield updater
     finally:
-        if updater.close(settings.stop_timeout):
+        if updater.close(settings_in_force().stop_timeout):
             journal.unlink(missing_ok=True)
 
 

@@ -4,8 +4,8 @@ import argparse
 import shutil
 from collections.abc import Iterator
 
-from dcmstore import profile, sockets, wiring
-from dcmstore.commands import needs, original
+from dcmstore import needs, profile, sockets, wiring
+from dcmstore.commands import original
 from dcmstore.config import Configuration
 from dcmstore.profile import Profile
 from dcmstore.settings import KEYS, shown

@@ -1,15 +1,16 @@
 """`dcmstore import`: folders -> their DICOM files filed, or only where they would be."""
 
 import argparse
+import contextlib
 import sys
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
-from dcmstore import importing, wiring
-from dcmstore.commands import needs
+from dcmstore import importing, needs, wiring
+from dcmstore.config import Configuration
 from dcmstore.errors import ConfigurationError, reason_of
-from dcmstore.events import AssociationEvents
+from dcmstore.events import AssociationEvents, FolderUpdater
 from dcmstore.importing import Imported, Verdict
 from dcmstore.logs import Log
 from dcmstore.settings import Settings
@@ -35,11 +36,17 @@ def command(options: argparse.Namespace) -> int:
     try:
         if not _open(store):
             return 1
-        with wiring.dicomdir_updater(configuration, log) as updater:
+        with _updater(configuration, log) as updater:
             return _import_all(sources, store, AssociationEvents(store, updater), log, move=options.move)
     finally:
         store.close()
         log.close()
+
+
+def _updater(configuration: Configuration, log: Log) -> contextlib.AbstractContextManager[FolderUpdater | None]:
+    if not wiring.wants_dicomdir(configuration.settings):
+        return contextlib.nullcontext()
+    return wiring.dicomdir_updater(configuration, log, lambda: configuration.settings)
 
 
 def _open(store: Store) -> bool:

@@ -3,8 +3,7 @@
 import argparse
 import sys
 
-from dcmstore import importing, wiring
-from dcmstore.commands import needs
+from dcmstore import importing, needs, wiring
 
 
 def command(options: argparse.Namespace) -> int:

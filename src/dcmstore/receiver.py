@@ -1,0 +1,249 @@
+"""DcmStore.ini -> a receiver at work, as long as its host wants it: start, reload, stop."""
+
+import contextlib
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from dcmstore import config, needs, profile, wiring
+from dcmstore.config import Configuration
+from dcmstore.connection import Shared
+from dcmstore.dimse.command import CommandField
+from dcmstore.errors import ConfigurationError, reason_of
+from dcmstore.events import AssociationEvents, FolderUpdater
+from dcmstore.hosting import Host, Request
+from dcmstore.logs import Log
+from dcmstore.profile import Profile
+from dcmstore.server import Server
+from dcmstore.services.storage import StorageService
+from dcmstore.services.verification import VerificationService
+from dcmstore.settings import KEYS, Settings
+from dcmstore.storage.store import Store
+from dcmstore.ul.timers import Limits
+
+CHECK_PATIENCE = 5.0  # seconds that the server has to show that it still answers
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """The files of settings as they were read once, the root folders looked at."""
+
+    configuration: Configuration
+    profile: Profile | None
+
+    @property
+    def settings(self) -> Settings:
+        return self.configuration.settings
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        return (*self.configuration.warnings, *(self.profile.warnings if self.profile else ()))
+
+
+def read(path: Path) -> Reading:
+    """Raises ConfigurationError when nothing can be received by these settings."""
+    configuration = config.read(path)
+    needs.require_roots(configuration)
+    return Reading(configuration, profile.in_force(configuration))
+
+
+def run(path: Path, host: Host, *, with_console: bool = True) -> int:
+    """Receive until the host wants it to end; return the exit code: 1 when that was for a fault.
+
+    `path` is the ini's. Raises ConfigurationError.
+    """
+    reading = read(path)
+    log = wiring.open_log(reading.configuration, with_console=with_console)
+    with contextlib.closing(log), contextlib.ExitStack() as resources:
+        return _Receiver(path, host, log, resources, with_console=with_console).run(reading)
+
+
+def shared_of(
+    settings: Settings,
+    store: Store,
+    log: Log,
+    sop_classes: Mapping[str, tuple[str, ...]] | None = None,
+    updater: FolderUpdater | None = None,
+) -> Shared:
+    """What connections under these settings get; `sop_classes` is what a profile alone accepts."""
+    return Shared(
+        policy=wiring.negotiation_policy_of(settings, sop_classes),
+        limits=Limits(settings.artim_timeout, settings.idle_timeout, settings.stall_timeout),
+        services={
+            CommandField.C_ECHO_RQ: VerificationService(),
+            CommandField.C_STORE_RQ: StorageService(store, log_patient=settings.log_patient),
+        },
+        log=log,
+        new_events=lambda: AssociationEvents(store, updater),
+    )
+
+
+class _NotStarted(Exception):
+    """The receiver can't work; the text says why, `advice` what to do."""
+
+    def __init__(self, reason: str, advice: str | None = None) -> None:
+        super().__init__(reason)
+        self.advice = advice
+
+
+class _Receiver:
+    """A server and the settings that are in force. `resources` is closed by the caller when `run` has returned."""
+
+    def __init__(
+        self, path: Path, host: Host, log: Log, resources: contextlib.ExitStack, *, with_console: bool
+    ) -> None:
+        self._path = path
+        self._host = host
+        self._log = log
+        self._resources = resources
+        self._with_console = with_console
+        self._updater: FolderUpdater | None = None
+
+    def run(self, reading: Reading) -> int:
+        self._reading = reading
+        self._warn(reading)
+        try:
+            self._start()
+        except _NotStarted as problem:
+            self._log.error("receiver.failed", reason=problem, what_to_do=problem.advice)
+            return 1
+        handlers: dict[Request, Callable[[], None]] = {Request.RELOAD: self._reload, Request.CHECK: self._check}
+        while (request := self._host.wait()) is not Request.STOP:
+            handlers[request]()
+        self._stop()
+        return int(self._server.has_fault)
+
+    # --- start and stop ---------------------------------------------------------------------------
+
+    def _start(self) -> None:
+        settings = self._reading.settings
+        self._store, shared = self._opened(self._reading)
+        self._server = Server(settings, shared, self._log, self._host.wake)
+        with _closed_on_failure(self._store), _port_problems_of(settings):
+            self._server.start()
+        self._announce("receiver.listening")
+
+    def _stop(self) -> None:
+        seconds = self._reading.settings.stop_timeout
+        self._host.stopping(seconds)
+        self._log.info("receiver.stopping", associations=self._server.associations, timeout=seconds)
+        self._server.stop(seconds)
+        self._store.close()
+        self._log.info("receiver.stopped")
+
+    def _opened(self, reading: Reading) -> tuple[Store, Shared]:
+        """A store, open, and what connections to it get."""
+        store = wiring.store_of(reading.settings)
+        try:
+            removed = store.open()
+        except OSError as error:
+            store.close()
+            raise _NotStarted(wiring.as_written(f"{error.filename}: {reason_of(error)}")) from None
+        if removed:
+            self._log.warning("store.cleared", unfinished_objects=removed, of="a run that did not end by itself")
+        updater = self._updater_for(reading)
+        return store, shared_of(reading.settings, store, self._log, _accepted(reading), updater)
+
+    def _updater_for(self, reading: Reading) -> FolderUpdater | None:
+        """What keeps the DICOMDIRs, if any are wanted: made once, for its journal is one file."""
+        if not wiring.wants_dicomdir(reading.settings):
+            return None
+        if self._updater is None:
+            making = wiring.dicomdir_updater(reading.configuration, self._log, lambda: self._reading.settings)
+            self._updater = self._resources.enter_context(making)
+        return self._updater
+
+    # --- while it runs ----------------------------------------------------------------------------
+
+    def _reload(self) -> None:
+        """Read the settings again; when they can't be used, those that are in force stay."""
+        self._host.reloading()
+        try:
+            reading = read(self._path)
+            with contextlib.ExitStack() as opened:
+                sinks = wiring.log_sinks(reading.configuration, with_console=self._with_console)
+                for sink in sinks:
+                    opened.enter_context(contextlib.closing(sink))
+                self._replace(reading)
+                opened.pop_all()
+        except (ConfigurationError, _NotStarted) as problem:
+            self._log.error("config.not_reloaded", reason=problem, in_force="the settings from before")
+            self._host.ready(self._status())
+            return
+        self._log.use(sinks, reading.settings.log_level)
+        changed = _changes(self._reading, reading)
+        self._reading = reading
+        self._warn(reading)
+        self._announce("config.reloaded", changed=", ".join(changed) or "nothing")
+
+    def _replace(self, reading: Reading) -> None:
+        store, shared = self._opened(reading)
+        with _closed_on_failure(store), _port_problems_of(reading.settings):
+            self._server.apply(reading.settings, shared, self._store.close)
+        self._store = store
+
+    def _check(self) -> None:
+        if self._server.answers(CHECK_PATIENCE):
+            self._host.alive(self._status())
+
+    # --- what is told -----------------------------------------------------------------------------
+
+    def _warn(self, reading: Reading) -> None:
+        for warning in reading.warnings:
+            self._log.warning("config.warning", text=warning)
+        if problem := needs.raise_open_files(reading.settings):
+            self._log.warning("config.warning", text=problem)
+
+    def _announce(self, event: str, **facts: object) -> None:
+        settings, in_force = self._reading.settings, self._reading.profile
+        self._log.info(
+            event,
+            **facts,
+            ae=settings.local_ae,
+            port=self._server.address[1],
+            images=settings.img_dir,
+            rdsr=settings.rdsr_dir,
+            profile=in_force.name if in_force else None,
+        )
+        self._host.ready(self._status())
+
+    def _status(self) -> str:
+        server = self._server
+        return (
+            f"{self._reading.settings.local_ae} on port {server.address[1]}, "
+            f"{server.associations} associations open, {server.stored} objects stored"
+        )
+
+
+@contextlib.contextmanager
+def _closed_on_failure(store: Store) -> Iterator[None]:
+    try:
+        yield
+    except (_NotStarted, ConfigurationError):
+        store.close()
+        raise
+
+
+@contextlib.contextmanager
+def _port_problems_of(settings: Settings) -> Iterator[None]:
+    """What the system has against a port, in words."""
+    try:
+        yield
+    except OSError as error:
+        raise _NotStarted(f"port {settings.port}: {needs.port_problem(error)}", needs.PORT_ADVICE) from None
+
+
+def _changes(before: Reading, after: Reading) -> list[str]:
+    """The keys whose values differ, and the file of profiles if what it accepts does."""
+    changed = [
+        key.name
+        for field_name, key in KEYS.items()
+        if getattr(before.settings, field_name) != getattr(after.settings, field_name)
+    ]
+    if _accepted(before) != _accepted(after):
+        changed.append(profile.FILE_NAME)
+    return changed
+
+
+def _accepted(reading: Reading) -> Mapping[str, tuple[str, ...]] | None:
+    return reading.profile.sop_classes if reading.profile else None

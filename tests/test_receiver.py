@@ -1,0 +1,328 @@
+"""A receiver under its host: it starts, reloads and stops as it is asked to, and says so."""
+
+import contextlib
+import queue
+import socket
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from dcmstore import receiver
+from dcmstore.errors import ConfigurationError
+from dcmstore.hosting import Request
+from tests.support import Peer, data_set
+
+WAIT = 20.0  # seconds until a test gives up
+
+
+class Host:
+    """Asks what the test asks, and keeps what the receiver answers."""
+
+    def __init__(self) -> None:
+        self._requests: queue.SimpleQueue[Request] = queue.SimpleQueue()
+        self._answers: queue.SimpleQueue[tuple[str, object]] = queue.SimpleQueue()
+
+    def ask(self, request: Request) -> None:
+        self._requests.put(request)
+
+    def answer(self) -> tuple[str, object]:
+        return self._answers.get(timeout=WAIT)
+
+    def wait(self) -> Request:
+        return self._requests.get()
+
+    def wake(self) -> None:
+        self._requests.put(Request.STOP)
+
+    def ready(self, status: str) -> None:
+        self._answers.put(("ready", status))
+
+    def reloading(self) -> None:
+        self._answers.put(("reloading", None))
+
+    def stopping(self, seconds: float) -> None:
+        self._answers.put(("stopping", seconds))
+
+    def alive(self, status: str) -> None:
+        self._answers.put(("alive", status))
+
+
+class Running:
+    """A receiver on a thread, with its ini in `folder`."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.host = Host()
+        self.exit_code: int | None = None
+        self._thread = threading.Thread(target=self._run)
+
+    def configure(self, **changed: object) -> None:
+        keys = {"port": 0, "bind": "127.0.0.1", "IMG-DIR": "images", "RDSR-DIR": "rdsr"}
+        keys |= {key.replace("_", "-"): value for key, value in changed.items()}
+        text = "".join(f"{key}= {value}\n" for key, value in keys.items())
+        (self.folder / "DcmStore.ini").write_text(text, encoding="utf-8")
+
+    def start(self) -> None:
+        self._thread.start()
+        assert self.host.answer()[0] == "ready"
+
+    def reload(self) -> None:
+        self.host.ask(Request.RELOAD)
+        assert self.host.answer() == ("reloading", None)
+        assert self.host.answer()[0] == "ready"
+
+    def stop(self) -> None:
+        self.host.ask(Request.STOP)
+        self.join()
+
+    def join(self) -> None:
+        self._thread.join(WAIT)
+        assert not self._thread.is_alive()
+
+    @property
+    def log(self) -> list[str]:
+        return (self.folder / "DcmStore.log").read_text(encoding="utf-8").splitlines()
+
+    def logged(self, event: str) -> list[str]:
+        return [line for line in self.log if f" {event} " in line]
+
+    @property
+    def port(self) -> int:
+        """Of the newest settings. Only once the log has been written: after `stop`, or beside a peer."""
+        last = [line for line in self.log if " port=" in line][-1]
+        return int(last.split(" port=")[1].split()[0])
+
+    def _run(self) -> None:
+        self.exit_code = receiver.run(self.folder / "DcmStore.ini", self.host, with_console=False)
+
+
+@pytest.fixture
+def running(tmp_path: Path) -> Iterator[Running]:
+    """Configured, with its folders, and stopped at the end if it was started."""
+    for name in ("images", "rdsr"):
+        (tmp_path / name).mkdir()
+    process = Running(tmp_path)
+    process.configure(port=free_port())
+    yield process
+    with contextlib.suppress(RuntimeError):  # never started
+        process.stop()
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return int(server.getsockname()[1])
+
+
+def images_of(running: Running, folder: str = "images") -> list[str]:
+    return sorted(path.name for path in (running.folder / folder).rglob("*.dcm"))
+
+
+def test_a_reload_lets_an_open_association_go_on_as_it_was(running: Running) -> None:
+    running.configure(port=(port := free_port()), order_by_study=1)
+    running.start()
+    with Peer(port) as peer:
+        peer.associate()
+        peer.store(data_set("1.2.1"), "1.2.1")
+        running.configure(port=port, folder_tree=0)
+        running.reload()
+        assert peer.store(data_set("1.2.2"), "1.2.2").status == 0
+        peer.release()
+    assert (running.folder / "images/PAT1/7/3/1.2.2.dcm").exists()
+    with Peer(port) as peer:
+        peer.associate()
+        peer.store(data_set("1.2.3"), "1.2.3")
+        peer.release()
+    assert (running.folder / "images/1.2.3.dcm").exists()
+
+
+def test_a_reload_can_change_folders_and_leaves_nothing_behind_in_the_old_one(running: Running) -> None:
+    running.configure(port=(port := free_port()))
+    running.start()
+    (running.folder / "other").mkdir()
+    with Peer(port) as peer:
+        peer.associate()
+        running.configure(port=port, IMG_DIR="other")
+        running.reload()
+        assert (running.folder / "images/.incoming").exists()
+        peer.store(data_set("1.2.1"), "1.2.1")
+        peer.release()
+    with Peer(port) as peer:
+        peer.associate()
+        peer.store(data_set("1.2.2"), "1.2.2")
+        peer.release()
+    running.stop()
+    assert (images_of(running), images_of(running, "other")) == (["1.2.1.dcm"], ["1.2.2.dcm"])
+    assert not (running.folder / "images/.incoming").exists()
+
+
+def test_a_reload_lets_go_of_the_old_folder_with_the_last_association_that_used_it(running: Running) -> None:
+    running.configure(port=(port := free_port()))
+    running.start()
+    (running.folder / "other").mkdir()
+    running.configure(port=port, IMG_DIR="other")
+    running.reload()
+    assert not (running.folder / "images/.incoming").exists()
+    assert (running.folder / "other/.incoming").exists()
+
+
+def test_a_reload_can_change_the_port(running: Running) -> None:
+    old, new = free_port(), free_port()
+    running.configure(port=old)
+    running.start()
+    with Peer(old) as peer:
+        peer.associate()
+        running.configure(port=new)
+        running.reload()
+        with Peer(new) as newcomer:
+            newcomer.associate()
+            newcomer.release()
+        assert peer.store(data_set()).status == 0
+        peer.release()
+    running.stop()
+    with pytest.raises(ConnectionRefusedError):
+        Peer(old)
+    assert running.exit_code == 0
+
+
+def test_a_connection_that_waits_at_the_old_port_is_served_after_a_reload(running: Running) -> None:
+    old = free_port()
+    running.configure(port=old)
+    running.start()
+    peers = [Peer(old) for _ in range(20)]
+    running.configure(port=free_port())
+    running.reload()
+    for peer in peers:
+        peer.associate()
+        peer.release()
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"port": "eleven"}, "port= 'eleven': allowed is"),
+        ({"IMG_DIR": "nowhere"}, "nowhere does not exist"),
+        ({"profile": "CT"}, "profile= 'CT'"),
+        ({"bind": "192.0.2.1"}, "192.0.2.1"),
+    ],
+)
+def test_a_broken_ini_keeps_the_settings_from_before(running: Running, change: dict[str, object], reason: str) -> None:
+    port = free_port()
+    running.configure(port=port, localAE="BEFORE", check_called_ae=0)
+    running.start()
+    running.configure(**{"port": port, "localAE": "AFTER", "check_called_ae": 1, **change})
+    running.reload()
+    with Peer(port) as peer:
+        peer.associate()
+        assert peer.store(data_set()).status == 0
+        peer.release()
+    running.stop()
+    (line,) = running.logged("config.not_reloaded")
+    assert reason in line
+    assert not running.logged("config.reloaded")
+
+
+def test_a_port_that_is_taken_keeps_the_one_from_before(running: Running) -> None:
+    port = free_port()
+    running.configure(port=port)
+    running.start()
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        taken = other.getsockname()[1]
+        running.configure(port=taken, IMG_DIR="other")
+        (running.folder / "other").mkdir()
+        running.reload()
+        with Peer(port) as peer:
+            peer.associate()
+            assert peer.store(data_set()).status == 0
+            peer.release()
+    running.stop()
+    assert f"port {taken}: Address already in use" in running.logged("config.not_reloaded")[0]
+    assert images_of(running) == ["1.2.3.4.dcm"]
+    assert not (running.folder / "other/.incoming").exists()
+
+
+def test_a_reload_says_which_keys_have_changed(running: Running) -> None:
+    running.configure(port=(port := free_port()))
+    running.start()
+    running.configure(port=port, localAE="OTHER", idle_timeout=5)
+    running.reload()
+    running.reload()
+    running.stop()
+    first, second = running.logged("config.reloaded")
+    assert 'changed="localAE, idle-timeout" ae=OTHER' in first
+    assert "changed=nothing" in second
+
+
+def test_a_reload_can_turn_the_log_up_and_its_file_off(running: Running) -> None:
+    running.configure(port=(port := free_port()), log_level="error")
+    running.start()
+    running.configure(port=port, log_level="debug")
+    running.reload()
+    with Peer(port) as peer:
+        peer.associate()
+        peer.release()
+    running.configure(port=port, logfile=0)
+    running.reload()
+    running.stop()
+    assert not running.logged("receiver.listening")
+    assert running.logged("<")
+    assert not running.logged("receiver.stopped")
+
+
+def test_many_reloads_leave_no_descriptor_behind(running: Running) -> None:
+    before = len(list(Path("/proc/self/fd").iterdir()))
+    running.start()
+    for _ in range(20):
+        running.configure(port=free_port())
+        running.reload()
+    running.stop()
+    assert len(list(Path("/proc/self/fd").iterdir())) == before
+
+
+def test_a_reload_can_switch_the_dicomdir_on_and_off_again(running: Running) -> None:
+    running.configure(port=(port := free_port()))
+    running.start()
+    for dicomdir in (1, 0, 1):
+        running.configure(port=port, dicomdir=dicomdir)
+        running.reload()
+    with Peer(port) as peer:
+        peer.associate()
+        peer.store(data_set())
+        peer.release()
+    running.stop()
+    assert (running.folder / "images/PAT1/DICOMDIR").exists()
+
+
+def test_a_check_is_answered_with_what_is_going_on(running: Running) -> None:
+    running.configure(port=(port := free_port()), localAE="LAB")
+    running.start()
+    with Peer(port) as peer:
+        peer.associate()
+        peer.store(data_set())
+        running.host.ask(Request.CHECK)
+        assert running.host.answer() == ("alive", f"LAB on port {port}, 1 associations open, 1 objects stored")
+
+
+def test_a_stop_says_how_long_it_may_take(running: Running) -> None:
+    running.configure(port=free_port(), stop_timeout=7)
+    running.start()
+    running.stop()
+    assert running.host.answer() == ("stopping", 7)
+    assert running.exit_code == 0
+
+
+def test_a_taken_port_ends_it_with_what_to_do(running: Running) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        running.configure(port=other.getsockname()[1])
+        running._run()
+    assert running.exit_code == 1
+    assert "what_to_do=" in running.logged("receiver.failed")[0]
+    assert not (running.folder / "images/.incoming").exists()
+
+
+def test_a_foreign_address_is_an_error_of_the_configuration(running: Running) -> None:
+    running.configure(bind="192.0.2.1")
+    with pytest.raises(ConfigurationError, match="bind"):
+        running._run()
+    assert not (running.folder / "images/.incoming").exists()
