@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from dcmstore import logs
 from dcmstore.logs import FileSink, Log, StreamSink
+from dcmstore.storage.space import MEGABYTE
 
 
 def text_of(log: Log, stream: io.StringIO) -> str:
@@ -75,14 +76,14 @@ def test_a_log_that_nobody_reads_drops_lines_and_says_how_many(monkeypatch: pyte
 
 def test_a_full_file_is_put_aside_and_only_some_are_kept(tmp_path: Path) -> None:
     path = tmp_path / "DcmStore.log"
-    log = Log([FileSink(path, logs.MEGABYTE, 2)])
+    log = Log([FileSink(path, MEGABYTE, 2)])
     for _ in range(5 * 1100):
         log.info("event", text="x" * 950)
         while log._queue.qsize() > 5000:
             threading.Event().wait(0.01)
     log.close()
     assert sorted(file.name for file in tmp_path.iterdir()) == ["DcmStore.log", "DcmStore.log.1", "DcmStore.log.2"]
-    assert all(file.stat().st_size <= logs.MEGABYTE for file in tmp_path.iterdir())
+    assert all(file.stat().st_size <= MEGABYTE for file in tmp_path.iterdir())
 
 
 class Full(StreamSink):

@@ -94,35 +94,13 @@ def test_any_called_ae_title_is_accepted_when_it_is_not_checked() -> None:
     assert isinstance(negotiate(replace(request_for(CT), called_ae_title="OTHER"), POLICY), AAssociateAC)
 
 
-@pytest.mark.parametrize("calling", ["", "ct1", "CT2"])
-def test_an_unknown_calling_ae_title_is_rejected(calling: str) -> None:
-    policy = replace(POLICY, allowed_calling_ae_titles=frozenset({"CT1", "MR1"}))
-    # permanent, service user, calling-AE-title-not-recognized
-    assert negotiate(replace(request_for(CT), calling_ae_title=calling), policy) == AAssociateRJ(1, 1, 3)
-
-
-def test_an_allowed_calling_ae_title_is_accepted() -> None:
-    policy = replace(POLICY, allowed_calling_ae_titles=frozenset({"CT1", "MR1"}))
-    assert isinstance(negotiate(request_for(CT), policy), AAssociateAC)
-
-
-def test_any_calling_ae_title_is_accepted_when_none_is_listed() -> None:
+def test_any_calling_ae_title_is_accepted() -> None:
     assert isinstance(negotiate(replace(request_for(CT), calling_ae_title=""), POLICY), AAssociateAC)
-
-
-def test_a_request_over_the_limit_may_come_again_later() -> None:
-    # transient, service provider (presentation), local-limit-exceeded
-    assert negotiate(request_for(CT), POLICY, has_room=False) == AAssociateRJ(2, 3, 2)
-
-
-def test_a_permanent_reason_goes_before_a_transient_one() -> None:
-    answer = negotiate(replace(request_for(CT), protocol_version=0), POLICY, has_room=False)
-    assert answer == AAssociateRJ(1, 2, 2)
 
 
 def test_the_protocol_version_goes_before_all_that_it_defines() -> None:
     request = AAssociateRQ("OTHER", "OTHER", application_context_name="1.2", protocol_version=0)
-    policy = Policy("DCMSTORE", 0, check_called_ae_title=True, allowed_calling_ae_titles=frozenset({"CT1"}))
+    policy = Policy("DCMSTORE", 0, check_called_ae_title=True)
     assert negotiate(request, policy) == AAssociateRJ(1, 2, 2)
 
 
@@ -130,6 +108,8 @@ def test_the_protocol_version_goes_before_all_that_it_defines() -> None:
 @pytest.mark.parametrize(
     ("rejection", "reason"),
     [
+        (AAssociateRJ(1, 1, 1), "no-reason-given"),
+        (AAssociateRJ(1, 2, 1), "no-reason-given"),
         (AAssociateRJ(1, 1, 2), "application-context-name-not-supported"),
         (AAssociateRJ(1, 1, 3), "calling-AE-title-not-recognized"),
         (AAssociateRJ(1, 1, 7), "called-AE-title-not-recognized"),
@@ -139,7 +119,7 @@ def test_the_protocol_version_goes_before_all_that_it_defines() -> None:
 )
 def test_every_rejection_has_the_standards_words(rejection: AAssociateRJ, reason: str) -> None:
     assert REJECT_REASONS[rejection] == reason
-    assert len(REJECT_REASONS) == 5
+    assert len(REJECT_REASONS) == 7
 
 
 # --- which classes ---------------------------------------------------------------------------------
@@ -471,7 +451,6 @@ policies = st.builds(
     st.just("DCMSTORE"),
     st.integers(0, 0xFFFF_FFFF),
     st.booleans(),
-    st.sampled_from([frozenset(), frozenset({"CT1"})]),
     st.booleans(),
     st.sampled_from(sorted(PREFERENCES)),
     st.sampled_from([None, {}, PROFILE.profile, {VERIFICATION: (EXPLICIT,)}]),
@@ -481,16 +460,16 @@ plain_requests = associate_requests.map(
 )
 
 
-@given(st.one_of(associate_requests, plain_requests), policies, st.booleans())
-def test_every_request_gets_an_answer_that_can_be_sent(request: AAssociateRQ, policy: Policy, has_room: bool) -> None:
-    answer = negotiate(request, policy, has_room=has_room)
+@given(st.one_of(associate_requests, plain_requests), policies)
+def test_every_request_gets_an_answer_that_can_be_sent(request: AAssociateRQ, policy: Policy) -> None:
+    answer = negotiate(request, policy)
     encoded = pdu.encode(answer)
     assert pdu.decode(encoded[0], encoded[6:]) == answer
 
 
 @given(plain_requests, policies)
 def test_a_transfer_syntax_that_is_accepted_was_proposed(request: AAssociateRQ, policy: Policy) -> None:
-    answer = negotiate(request, replace(policy, check_called_ae_title=False, allowed_calling_ae_titles=frozenset()))
+    answer = negotiate(request, replace(policy, check_called_ae_title=False))
     assert isinstance(answer, AAssociateAC)
     for proposed, context in zip(request.presentation_contexts, answer.presentation_contexts, strict=True):
         assert context.context_id == proposed.context_id

@@ -300,8 +300,11 @@ def test_a_check_is_answered_with_what_is_going_on(running: Running) -> None:
     with Peer(port) as peer:
         peer.associate()
         peer.store(data_set())
-        running.host.ask(Request.CHECK)
-        assert running.host.answer() == ("alive", f"LAB on port {port}, 1 associations open, 1 objects stored")
+        answers = set()
+        while ("alive", f"LAB on port {port}, 1 associations open, 1 objects stored") not in answers:
+            running.host.ask(Request.CHECK)
+            answers.add(running.host.answer())
+            assert len(answers) <= 2, answers  # counting comes just behind the response
 
 
 def test_a_stop_says_how_long_it_may_take(running: Running) -> None:

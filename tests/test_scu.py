@@ -1,4 +1,4 @@
-"""`dcmstore echo` against peers that answer in every way but the right one, each scripted on a free loopback port."""
+"""The SCU against peers that answer in every way but the right one, each scripted on a free loopback port."""
 
 import contextlib
 import socket
@@ -7,16 +7,18 @@ from collections.abc import Iterator
 
 import pytest
 
-from dcmstore import scu, uids
+from dcmstore import IMPLEMENTATION_CLASS_UID, scu, uids
 from dcmstore.dimse import command
 from dcmstore.dimse.command import CommandField, CommandSet
-from dcmstore.scu import EchoFailed
+from dcmstore.scu import Peer, Rejected, ScuFailed
 from dcmstore.ul import pdu
 from dcmstore.ul.framing import Framing
 from dcmstore.ul.items import ContextResult, NegotiatedContext, UserInformation
 from dcmstore.ul.pdu import AAbort, AAssociateAC, AAssociateRJ, AReleaseRP
+from tests.support import CT, Receiver, data_set, stored_data_set
 
 C_ECHO_RSP = CommandField.C_ECHO_RQ | command.RESPONSE_BIT
+C_STORE_RSP = CommandField.C_STORE_RQ | command.RESPONSE_BIT
 CLOSE = b""  # in place of an answer
 RELEASED = pdu.encode(AReleaseRP())
 
@@ -56,8 +58,12 @@ def peer(*answers: bytes) -> Iterator[int]:
         assert not thread.is_alive()
 
 
+def called(port: int, host: str = "127.0.0.1", timeout: float = 10) -> Peer:
+    return Peer(host=host, port=port, called_ae_title="ANY-SCP", calling_ae_title="DCMSTORE", timeout=timeout)
+
+
 def echo(port: int, host: str = "127.0.0.1", timeout: float = 10) -> float:
-    return scu.echo(host, port, called_ae_title="ANY-SCP", calling_ae_title="DCMSTORE", timeout=timeout)
+    return scu.echo(called(port, host, timeout))
 
 
 @pytest.mark.parametrize(
@@ -97,21 +103,21 @@ def test_the_context_is_found_by_its_id() -> None:
     ],
 )
 def test_anything_else_is_a_no_that_says_how_far_it_came(answers: tuple[bytes, ...], expected: str) -> None:
-    with peer(*answers) as port, pytest.raises(EchoFailed, match=expected) as caught:
+    with peer(*answers) as port, pytest.raises(ScuFailed, match=expected) as caught:
         echo(port)
     assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize("host", ["no..name", "x" * 70])
 def test_a_host_that_can_have_no_such_name_is_a_no(host: str) -> None:
-    with pytest.raises(EchoFailed, match="port 104: not the name of a host"):
+    with pytest.raises(ScuFailed, match="port 104: not the name of a host"):
         echo(104, host)
 
 
 def test_a_silent_peer_is_a_no_after_the_timeout() -> None:
     with (
         socket.create_server(("127.0.0.1", 0)) as silent,
-        pytest.raises(EchoFailed, match=r"no answer within 0\.05 s"),
+        pytest.raises(ScuFailed, match=r"no answer within 0\.05 s"),
     ):
         echo(silent.getsockname()[1], timeout=0.05)
 
@@ -125,3 +131,53 @@ def test_a_timeout_is_read(text: str, seconds: float) -> None:
 def test_a_timeout_that_nobody_can_wait_for_is_refused(text: str) -> None:
     with pytest.raises(ValueError):
         scu.timeout(text)
+
+
+# --- C-STORE -------------------------------------------------------------------------------------
+
+
+def store(port: int, encoded: bytes = b"\x08\x00\x16\x00UI\x02\x001.") -> float:
+    with scu.associated(called(port), {CT: (uids.EXPLICIT_VR_LITTLE_ENDIAN,)}) as association:
+        return association.store(CT, "1.2.3.4", encoded)
+
+
+def test_an_echo_and_two_objects_go_over_one_association(receiver: Receiver) -> None:
+    proposals = {uids.VERIFICATION: (uids.IMPLICIT_VR_LITTLE_ENDIAN,), CT: (uids.EXPLICIT_VR_LITTLE_ENDIAN,)}
+    with scu.associated(called(receiver.port), proposals) as association:
+        assert association.echo() > 0
+        for uid in ("1.2.3.4", "1.2.3.5"):
+            assert association.store(CT, uid, data_set(uid, pixels=bytes(100_000))) > 0
+        assert association.peer_information.implementation_class_uid == IMPLEMENTATION_CLASS_UID
+    assert [path.name for path in receiver.files()] == ["1.2.3.4.dcm", "1.2.3.5.dcm"]
+    assert stored_data_set(receiver.files()[0]) == data_set("1.2.3.4", pixels=bytes(100_000))
+
+
+def test_the_transfer_syntax_is_the_one_that_was_agreed_on(receiver: Receiver) -> None:
+    proposals = {CT: (uids.IMPLICIT_VR_LITTLE_ENDIAN, uids.EXPLICIT_VR_LITTLE_ENDIAN)}
+    with scu.associated(called(receiver.port), proposals) as association:
+        assert association.transfer_syntax_of(CT) == uids.EXPLICIT_VR_LITTLE_ENDIAN
+
+
+def test_a_class_that_is_not_accepted_is_a_no_in_words() -> None:
+    with (
+        peer(accepted(context(1, ContextResult.ABSTRACT_SYNTAX_NOT_SUPPORTED))) as port,
+        pytest.raises(ScuFailed, match="the peer does not offer CT Image Storage"),
+    ):
+        store(port)
+
+
+def test_a_refused_object_is_a_no_with_status_and_comment() -> None:
+    answer = CommandSet(C_STORE_RSP, message_id_being_responded_to=1, status=0xA700, error_comment="disk is full")
+    refused = pdu.encode_p_data(1, command.encode(answer), is_command=True, peer_max_length=0)
+    with (
+        peer(accepted(context(1)), refused) as port,
+        pytest.raises(ScuFailed, match=r"C-STORE answered with status A700H \(disk is full\)"),
+    ):
+        store(port)
+
+
+def test_a_rejection_says_which_one_it_was() -> None:
+    rejection = AAssociateRJ(2, 3, 2)
+    with peer(pdu.encode(rejection)) as port, pytest.raises(Rejected, match="local-limit-exceeded") as caught:
+        store(port)
+    assert caught.value.answer == rejection

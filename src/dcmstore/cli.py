@@ -5,20 +5,24 @@
 
 import argparse
 import io
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
 from dcmstore import __version__, config, scu, settings
-from dcmstore.commands import check, echo, imports, init, run, where
+from dcmstore.commands import check, echo, imports, init, run, user, where
 from dcmstore.errors import ConfigurationError
+from dcmstore.journal import error_mark
+from dcmstore.settings import Settings
 
 _Value = TypeVar("_Value")
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one command; return its exit code."""
+    os.umask(Settings().permissions.umask)  # until the ini has been read
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a file's name may have bytes that are no text
             stream.reconfigure(errors="backslashreplace")
@@ -26,7 +30,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         code: int = options.command(options)
     except ConfigurationError as error:
-        print(f"dcmstore: {error}", file=sys.stderr)
+        print(f"{error_mark()}dcmstore: {error}", file=sys.stderr)
         return 2
     except BrokenPipeError:
         return 1
@@ -65,6 +69,18 @@ def _parser() -> argparse.ArgumentParser:
     imported.add_argument("--move", action="store_true", help="remove each file once it is filed")
     imported.add_argument("--dry-run", action="store_true", help="only print where each file would be filed")
     add_config(imported)
+    kept = commands.add_parser("user", help="Show, add or remove the users that senders may name.")
+    verbs = kept.add_subparsers(metavar="VERB", required=True)
+    for verb, act, about in (
+        ("list", user.show, "Show the names."),
+        ("add", user.add, "Ask for a passcode and add the user, or give the user a new one."),
+        ("remove", user.remove, "Remove the user."),
+    ):
+        one = verbs.add_parser(verb, help=about, description=about)
+        one.set_defaults(command=act)
+        if act is not user.show:
+            one.add_argument("name", metavar="NAME")
+        add_config(one)
     asked = add("echo", echo.command, "Send a C-ECHO and say whether it was answered.")
     asked.add_argument("host", metavar="HOST")
     asked.add_argument("port", type=int, metavar="PORT")

@@ -44,7 +44,8 @@ _SPELLINGS: dict[str, tuple[str, Spelling]] = {
 
 def read(path: Path) -> Configuration:
     """Read an ini. Raises ConfigurationError with one line that names file, line, key, value and what is allowed."""
-    values: dict[str, Any] = {}
+    defaults = Settings()
+    values: dict[str, Any] = {field_name: getattr(defaults, field_name) for field_name in KEYS}
     lines: dict[str, int] = {}
     used: dict[str, str] = {}
     warnings = []
@@ -58,9 +59,8 @@ def read(path: Path) -> Configuration:
         values[field_name] = _parse(path, number, spelling, value)
         lines[field_name] = number
         used[field_name] = spelling.name
-    folder, defaults = path.absolute().parent, Settings()
-    for field_name in ("img_dir", "rdsr_dir"):
-        values[field_name] = folder / values.get(field_name, getattr(defaults, field_name))
+    folder = path.absolute().parent
+    values |= {name: folder / value for name, value in values.items() if isinstance(value, Path)}
     forced = _forced(values)
     settings = Settings(**{**values, **dict.fromkeys(forced, True)})
     return Configuration(path, settings, lines, used, forced, tuple(warnings))
@@ -75,13 +75,12 @@ _FORCES = {
 
 def _forced(values: Mapping[str, Any]) -> dict[str, str]:
     """Field -> key of the switches that others switch on, and that are not on by themselves."""
-    defaults = Settings()
     return {
         target: KEYS[name].name
         for name, targets in reversed(_FORCES.items())
-        if values.get(name, False)
+        if values[name]
         for target in targets
-        if not values.get(target, getattr(defaults, target))
+        if not values[target]
     }
 
 

@@ -13,10 +13,12 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from dcmstore import sockets, uids
+from dcmstore.access import Access, Refusal
 from dcmstore.dimse import command
 from dcmstore.errors import AbortReason, AbortSource, DcmStoreError, ProtocolError
 from dcmstore.events import AssociationEvents
 from dcmstore.logs import Log
+from dcmstore.seldom import Seldom
 from dcmstore.services.operation import Outcome
 from dcmstore.services.provider import Service, ServiceProvider
 from dcmstore.ul import negotiation, pdu
@@ -24,7 +26,7 @@ from dcmstore.ul.association import Association, State
 from dcmstore.ul.framing import Fragment
 from dcmstore.ul.items import ContextResult
 from dcmstore.ul.negotiation import Policy
-from dcmstore.ul.pdu import AAbort, AAssociateAC, AAssociateRJ, AAssociateRQ, AReleaseRQ
+from dcmstore.ul.pdu import AAbort, AAssociateAC, AAssociateRQ, AReleaseRQ
 from dcmstore.ul.timers import Limits, Phase, Timers
 
 RECEIVE_BUFFER = 256 * 1024  # bytes an association; pages that no data reached cost no memory
@@ -50,6 +52,7 @@ class Shared:
     """What all connections that came under the same settings have in common."""
 
     policy: Policy
+    access: Access
     limits: Limits
     services: Mapping[int, Service]
     log: Log
@@ -62,7 +65,11 @@ class Registry(Protocol):
     @property
     def is_stopping(self) -> bool: ...
 
-    def admit(self, connection: "Connection") -> bool: ...
+    @property
+    def seldom(self) -> Seldom: ...
+
+    def admit(self, connection: "Connection") -> str:
+        """Count a connection as an association; else return the key of the limit that is reached."""
 
     def dismiss(self, connection: "Connection") -> None: ...
 
@@ -72,9 +79,12 @@ class Registry(Protocol):
 class Connection:
     """`start` it once; `drain`, `cut` and `join` are for another thread. It forgets itself at its end."""
 
-    def __init__(self, peer_socket: socket.socket, peer: str, shared: Shared, registry: Registry) -> None:
+    def __init__(
+        self, peer_socket: socket.socket, address: tuple[object, ...], shared: Shared, registry: Registry
+    ) -> None:
         self._socket = peer_socket
-        self._peer = peer
+        self.host = sockets.host_of(address)
+        self._peer = peer = sockets.show_address(address)
         self.shared = shared
         self._log = shared.log
         self._registry = registry
@@ -84,7 +94,7 @@ class Connection:
         self._events = shared.new_events()
         self._ending: Ending | None = None
         self._has_answered = True  # since the last receive
-        self._calling = ""
+        self.calling = ""
         self.stored = 0
         self._failed = 0
         self._thread = threading.Thread(target=self._run, name=f"association {peer}", daemon=True)
@@ -125,13 +135,13 @@ class Connection:
             self._registry.forget(self)
 
     def _log_end(self, ending: Ending, seconds: float) -> None:
-        if self._provider is None and not self._calling:  # a port scan or a load balancer's probe
+        if self._provider is None and not self.calling:  # a port scan or a load balancer's probe
             self._log.debug("connection.ended", peer=self._peer, how=ending.words, seconds=f"{seconds:.3f}")
             return
         (self._log.info if ending.is_orderly else self._log.warning)(
             "association.ended",
             peer=self._peer,
-            calling=self._calling,
+            calling=self.calling,
             how=ending.words,
             stored=self.stored,
             failed=self._failed or None,
@@ -150,7 +160,7 @@ class Connection:
         except OSError as error:
             return Ending(f"connection lost: {error.strerror or error}")
         except Exception as error:  # noqa: BLE001  the fence of an association
-            self._log.error("association.fault", peer=self._peer, calling=self._calling, error=repr(error))
+            self._log.error("association.fault", peer=self._peer, calling=self.calling, error=repr(error))
             self._abort(AAbort(AbortSource.SERVICE_PROVIDER, AbortReason.NOT_SPECIFIED))
             return Ending("fault of the receiver")
         finally:
@@ -179,7 +189,7 @@ class Connection:
                     else:
                         self._handle(event)
             except ProtocolError as error:
-                self._log.warning("association.aborted", peer=self._peer, calling=self._calling, reason=error)
+                self._log.warning("association.aborted", peer=self._peer, calling=self.calling, reason=error)
                 self._ending = Ending(f"aborted: {error}")
                 self._abort(pdu.abort_for(error))
             self._timers.progress(self._phase(), size, time.monotonic())
@@ -235,18 +245,18 @@ class Connection:
                 self._ending = Ending(f"peer aborted (source {source}, reason {reason})")
 
     def _negotiate(self, request: AAssociateRQ) -> None:
-        self._calling = request.calling_ae_title
+        self.calling = request.calling_ae_title
         if self._log.is_debug:
             self._log.debug("<", peer=self._peer, pdu=request)
-        answer = negotiation.negotiate(request, self.shared.policy, has_room=self._registry.admit(self))
         facts = {"peer": self._peer, "calling": request.calling_ae_title, "called": request.called_ae_title}
-        if isinstance(answer, AAssociateRJ):
-            self._registry.dismiss(self)
-            reason = negotiation.REJECT_REASONS[answer]
-            self._log.warning("association.rejected", **facts, reason=reason)
+        if refusal := self._refusal(request):
+            reason = negotiation.REJECT_REASONS[refusal.answer]
+            kind = (self.host, self.calling, reason, refusal.because)
+            self._registry.seldom.tell(kind, "association.rejected", **facts, reason=reason, because=refusal.because)
             self._ending = Ending(f"rejected: {reason}")
-            self._send(self._association.reject(answer))
+            self._send(self._association.reject(refusal.answer))
             return
+        answer = negotiation.acceptance(request, self.shared.policy)
         accepted = self._accepted_contexts(request, answer)
         info = request.user_information
         self._log.info(
@@ -258,6 +268,16 @@ class Connection:
         self._provider = ServiceProvider(accepted, self.shared.services, request.calling_ae_title)
         self._send(self._association.accept(answer, info.max_length_received))
 
+    def _refusal(self, request: AAssociateRQ) -> Refusal | None:
+        """What stands against the association; what may be otherwise in a minute comes last."""
+        if rejection := negotiation.rejection(request, self.shared.policy):
+            return Refusal(rejection)
+        if refusal := self.shared.access.refusal(request, self.host):
+            return refusal
+        if limit := self._registry.admit(self):
+            return Refusal(negotiation.LOCAL_LIMIT_EXCEEDED, f"{limit} is reached")
+        return None
+
     def _accepted_contexts(self, request: AAssociateRQ, answer: AAssociateAC) -> dict[int, tuple[str, str]]:
         """What was agreed, by context ID; what was not is logged, for it is why a sender's objects stay away."""
         accepted = {}
@@ -265,14 +285,16 @@ class Connection:
             if negotiated.result is ContextResult.ACCEPTANCE:
                 accepted[proposed.context_id] = (proposed.abstract_syntax, negotiated.transfer_syntax)
                 continue
-            self._log.warning(
+            syntaxes = ", ".join(map(uids.name_of, proposed.transfer_syntaxes))
+            self._registry.seldom.tell(
+                (self.host, self.calling, proposed.abstract_syntax, syntaxes, negotiated.result),
                 "context.rejected",
                 peer=self._peer,
                 calling=request.calling_ae_title,
                 context_id=proposed.context_id,
                 sop_class=uids.name_of(proposed.abstract_syntax),
                 uid=proposed.abstract_syntax,
-                transfer_syntaxes=", ".join(map(uids.name_of, proposed.transfer_syntaxes)),
+                transfer_syntaxes=syntaxes,
                 reason=negotiated.result.name.lower().replace("_", "-"),
             )
         return accepted

@@ -15,11 +15,12 @@ from pathlib import Path
 from queue import SimpleQueue
 from typing import IO, Protocol, TypeAlias
 
+from dcmstore.journal import JournalSink, is_journal
+
 MAX_QUEUED = 10_000  # lines, 3 to 30 MB; two to three seconds of the fastest sender
 MAX_BATCH = 1_000  # lines written in one go
 GATHER = 0.02  # seconds between two writes, in which lines gather; a lone line is written at once
 MAX_VALUE = 400  # characters of one value; the longest path that Windows' tools show is 260
-MEGABYTE = 1024 * 1024
 CLOSE_WAIT = 5.0  # seconds that the last lines may take at the end
 
 _Fact: TypeAlias = tuple[float, "Level", str, Mapping[str, object]]
@@ -239,4 +240,6 @@ class Log:
 
 def stderr_sinks() -> list[Sink]:
     """Standard error, or nothing where there is none: a Windows service has no console."""
-    return [StreamSink(sys.stderr)] if sys.stderr is not None else []
+    if sys.stderr is None:
+        return []
+    return [JournalSink(sys.stderr) if is_journal(sys.stderr) else StreamSink(sys.stderr)]

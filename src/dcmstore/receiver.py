@@ -53,6 +53,7 @@ def run(path: Path, host: Host, *, with_console: bool = True) -> int:
     `path` is the ini's. Raises ConfigurationError.
     """
     reading = read(path)
+    wiring.apply_permissions(reading.settings)
     log = wiring.open_log(reading.configuration, with_console=with_console)
     with contextlib.closing(log), contextlib.ExitStack() as resources:
         return _Receiver(path, host, log, resources, with_console=with_console).run(reading)
@@ -68,6 +69,7 @@ def shared_of(
     """What connections under these settings get; `sop_classes` is what a profile alone accepts."""
     return Shared(
         policy=wiring.negotiation_policy_of(settings, sop_classes),
+        access=wiring.access_of(settings),
         limits=Limits(settings.artim_timeout, settings.idle_timeout, settings.stall_timeout),
         services={
             CommandField.C_ECHO_RQ: VerificationService(),
@@ -170,6 +172,7 @@ class _Receiver:
             self._log.error("config.not_reloaded", reason=problem, in_force="the settings from before")
             self._host.ready(self._status())
             return
+        wiring.apply_permissions(reading.settings)
         self._log.use(sinks, reading.settings.log_level)
         changed = _changes(self._reading, reading)
         self._reading = reading

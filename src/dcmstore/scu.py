@@ -1,9 +1,14 @@
-"""A Verification SCU of a few lines: `dcmstore echo`, and the health check of a container."""
+"""An SCU of a few lines: an association -> a C-ECHO and C-STOREs answered, for asking a receiver whether it works.
+
+`dcmstore echo`, which is the health check of a container too, asks any peer, and `dcmstore doctor` its own receiver.
+"""
 
 import contextlib
+import itertools
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 
 from dcmstore import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME, uids
 from dcmstore.dimse import command
@@ -16,13 +21,34 @@ from dcmstore.ul.items import ContextResult, ProposedContext, UserInformation
 from dcmstore.ul.pdu import PDU, AAssociateAC, AAssociateRJ, AAssociateRQ, AReleaseRQ
 
 _MAX_LENGTH = 16_384  # bytes
-_CONTEXT_ID = 1
+_MEDIUM = 0  # priority (PS3.7 9.3.1.1)
+_WITH_DATA_SET = 0x0000  # Command Data Set Type: any value but 0101H (PS3.7 E.1)
 MAX_TIMEOUT = 86_400  # seconds; more than the system's own limits is an error there
 TIMEOUT_ALLOWED = f"a number of seconds over 0, up to {MAX_TIMEOUT}"
 
 
-class EchoFailed(DcmStoreError):
-    """The peer did not answer a C-ECHO with success; the text says how far it came."""
+class ScuFailed(DcmStoreError):
+    """The peer did not answer as it should; the text says how far it came."""
+
+
+class Rejected(ScuFailed):
+    """The peer does not want this association; `answer` is what it said."""
+
+    def __init__(self, answer: AAssociateRJ) -> None:
+        codes = f"result {answer.result}, source {answer.source}, reason {answer.reason}"
+        super().__init__(f"association rejected: {negotiation.REJECT_REASONS.get(answer, codes)}")
+        self.answer = answer
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Peer:
+    """Whom to call, as whom, and for how many seconds to wait each time."""
+
+    host: str
+    port: int
+    called_ae_title: str
+    calling_ae_title: str
+    timeout: float
 
 
 def timeout(value: str) -> float:
@@ -33,70 +59,128 @@ def timeout(value: str) -> float:
     return seconds
 
 
-def echo(host: str, port: int, *, called_ae_title: str, calling_ae_title: str, timeout: float) -> float:
-    """Send one C-ECHO and return the seconds until it was answered. Raises EchoFailed."""
+def echo(peer: Peer) -> float:
+    """Send one C-ECHO and return the seconds until it was answered. Raises ScuFailed."""
+    with associated(peer, {uids.VERIFICATION: (uids.IMPLICIT_VR_LITTLE_ENDIAN,)}) as association:
+        return association.echo()
+
+
+@contextlib.contextmanager
+def associated(peer: Peer, proposals: Mapping[str, tuple[str, ...]]) -> Iterator["Association"]:
+    """An association as long as the context lasts. `proposals` are transfer syntaxes by abstract syntax.
+
+    Raises ScuFailed, Rejected among it; what the network does within the context is told in the same words.
+    """
     try:
-        with socket.create_connection((host, port), timeout) as connection:
-            return _echo(connection, called_ae_title, calling_ae_title)
+        with socket.create_connection((peer.host, peer.port), peer.timeout) as connection:
+            association = Association(connection, peer, proposals)
+            yield association
+            association.release()
     except ProtocolError as error:
-        raise EchoFailed(f"{host} port {port}: what answers is not DICOM ({error})") from None
+        raise ScuFailed(f"{peer.host} port {peer.port}: what answers is not DICOM ({error})") from None
     except TimeoutError:
-        raise EchoFailed(f"{host} port {port}: no answer within {timeout:g} s") from None
+        raise ScuFailed(f"{peer.host} port {peer.port}: no answer within {peer.timeout:g} s") from None
     except OSError as error:
-        raise EchoFailed(f"{host} port {port}: {reason_of(error)}") from None
+        raise ScuFailed(f"{peer.host} port {peer.port}: {reason_of(error)}") from None
     except UnicodeError:  # what the encoding of host names makes of an empty or a long part
-        raise EchoFailed(f"{host} port {port}: not the name of a host") from None
+        raise ScuFailed(f"{peer.host} port {peer.port}: not the name of a host") from None
 
 
-def _echo(connection: socket.socket, called: str, calling: str) -> float:
-    context = ProposedContext(_CONTEXT_ID, uids.VERIFICATION, (uids.IMPLICIT_VR_LITTLE_ENDIAN,))
-    info = UserInformation(_MAX_LENGTH, IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME)
-    connection.sendall(pdu.encode(AAssociateRQ(called, calling, (context,), info)))
-    arrivals = _arrivals(connection)
-    answer = next(arrivals)
-    if isinstance(answer, AAssociateRJ):
-        codes = f"result {answer.result}, source {answer.source}, reason {answer.reason}"
-        raise EchoFailed(f"association rejected: {negotiation.REJECT_REASONS.get(answer, codes)}")
-    if not isinstance(answer, AAssociateAC):
-        raise EchoFailed(f"{type(answer).__name__} came in place of an answer to the association request")
-    results = {context.context_id: context.result for context in answer.presentation_contexts}
-    if _CONTEXT_ID not in results:
-        raise EchoFailed("the peer accepted the association and does not say whether it offers Verification")
-    if results[_CONTEXT_ID] is not ContextResult.ACCEPTANCE:
-        raise EchoFailed("the peer does not offer Verification")
-    request = CommandSet(CommandField.C_ECHO_RQ, message_id=1, affected_sop_class_uid=uids.VERIFICATION)
-    started = time.monotonic()
-    peer_max_length = answer.user_information.max_length_received
-    connection.sendall(
-        pdu.encode_p_data(_CONTEXT_ID, command.encode(request), is_command=True, peer_max_length=peer_max_length)
-    )
-    response = _response(arrivals)
-    seconds = time.monotonic() - started
-    if response.status is None:
-        raise EchoFailed("C-ECHO answered without a Status")
-    if response.status != 0:
-        raise EchoFailed(f"C-ECHO answered with status {response.status:04X}H")
-    with contextlib.suppress(OSError, ProtocolError, EchoFailed):  # answered is answered, however the peer takes leave
-        connection.sendall(pdu.encode(AReleaseRQ()))
-        next(arrivals)
-    return seconds
+class Association:
+    """An open association with a peer. Besides ScuFailed, each method raises what `associated` puts into words."""
+
+    def __init__(self, connection: socket.socket, peer: Peer, proposals: Mapping[str, tuple[str, ...]]) -> None:
+        self._connection = connection
+        self._arrivals = _arrivals(connection)
+        self._message_ids = itertools.count(1)
+        self._context_ids = {abstract_syntax: 2 * index + 1 for index, abstract_syntax in enumerate(proposals)}
+        contexts = tuple(ProposedContext(self._context_ids[name], name, proposals[name]) for name in proposals)
+        info = UserInformation(_MAX_LENGTH, IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME)
+        self._send(pdu.encode(AAssociateRQ(peer.called_ae_title, peer.calling_ae_title, contexts, info)))
+        answer = next(self._arrivals)
+        if isinstance(answer, AAssociateRJ):
+            raise Rejected(answer)
+        if not isinstance(answer, AAssociateAC):
+            raise ScuFailed(f"{type(answer).__name__} came in place of an answer to the association request")
+        self._answers = {context.context_id: context for context in answer.presentation_contexts}
+        self.peer_information = answer.user_information
+
+    def transfer_syntax_of(self, abstract_syntax: str) -> str:
+        """What was agreed on for an abstract syntax that was proposed. Raises ScuFailed where nothing was."""
+        name = uids.name_of(abstract_syntax).removesuffix(" SOP Class")
+        answer = self._answers.get(self._context_ids[abstract_syntax])
+        if answer is None:
+            raise ScuFailed(f"the peer accepted the association and does not say whether it offers {name}")
+        if answer.result is not ContextResult.ACCEPTANCE:
+            raise ScuFailed(f"the peer does not offer {name}")
+        return answer.transfer_syntax
+
+    def echo(self) -> float:
+        """The seconds until a C-ECHO was answered with success."""
+        self.transfer_syntax_of(uids.VERIFICATION)
+        started = time.monotonic()
+        self._ask(CommandField.C_ECHO_RQ, uids.VERIFICATION)
+        return time.monotonic() - started
+
+    def store(self, sop_class_uid: str, sop_instance_uid: str, data_set: bytes) -> float:
+        """The seconds until a C-STORE was answered with success. The data set is in what was agreed on."""
+        self.transfer_syntax_of(sop_class_uid)
+        started = time.monotonic()
+        self._ask(CommandField.C_STORE_RQ, sop_class_uid, sop_instance_uid, data_set)
+        return time.monotonic() - started
+
+    def release(self) -> None:
+        """What was answered is answered, however the peer takes leave."""
+        with contextlib.suppress(OSError, ProtocolError, ScuFailed):
+            self._send(pdu.encode(AReleaseRQ()))
+            next(self._arrivals)
+
+    def _ask(
+        self, field: CommandField, sop_class_uid: str, sop_instance_uid: str | None = None, data_set: bytes = b""
+    ) -> None:
+        """Send a request and wait for its response. Raises ScuFailed unless that is success."""
+        context_id = self._context_ids[sop_class_uid]
+        request = CommandSet(
+            field,
+            message_id=next(self._message_ids),
+            affected_sop_class_uid=sop_class_uid,
+            affected_sop_instance_uid=sop_instance_uid,
+            command_data_set_type=_WITH_DATA_SET if data_set else command.NO_DATA_SET,
+            priority=_MEDIUM if data_set else None,
+        )
+        peer_max_length = self.peer_information.max_length_received
+        encoded = pdu.encode_p_data(
+            context_id, command.encode(request), is_command=True, peer_max_length=peer_max_length
+        )
+        if data_set:
+            encoded += pdu.encode_p_data(context_id, data_set, is_command=False, peer_max_length=peer_max_length)
+        self._send(encoded)
+        response = self._response(context_id)
+        name = command.name_of(field).removesuffix("-RQ")
+        if response.status is None:
+            raise ScuFailed(f"{name} answered without a Status")
+        if response.status != 0:
+            comment = f" ({response.error_comment})" if response.error_comment else ""
+            raise ScuFailed(f"{name} answered with status {response.status:04X}H{comment}")
+
+    def _send(self, encoded: bytes) -> None:
+        self._connection.sendall(encoded)
+
+    def _response(self, context_id: int) -> CommandSet:
+        assembly = MessageAssembly()
+        for arrived in self._arrivals:
+            if not isinstance(arrived, Fragment):
+                raise ScuFailed(f"{type(arrived).__name__} came in place of a response")
+            if arrived.context_id != context_id:
+                raise ScuFailed(f"a response came on presentation context {arrived.context_id}, not {context_id}")
+            response = assembly.receive(arrived)
+            if response is not None:
+                return response
+        raise ScuFailed("no response came")
 
 
 def _arrivals(connection: socket.socket) -> Iterator[PDU | Fragment]:
     framing = Framing(0)
     while chunk := connection.recv(_MAX_LENGTH):
         yield from framing.receive(memoryview(chunk))
-    raise EchoFailed("the peer closed the connection")
-
-
-def _response(arrivals: Iterator[PDU | Fragment]) -> CommandSet:
-    assembly = MessageAssembly()
-    for arrived in arrivals:
-        if not isinstance(arrived, Fragment):
-            raise EchoFailed(f"{type(arrived).__name__} came in place of a response")
-        if arrived.context_id != _CONTEXT_ID:
-            raise EchoFailed(f"a response came on presentation context {arrived.context_id}, not {_CONTEXT_ID}")
-        response = assembly.receive(arrived)
-        if response is not None:
-            return response
-    raise EchoFailed("no response came")
+    raise ScuFailed("the peer closed the connection")

@@ -11,6 +11,7 @@ from typing import NamedTuple
 from dcmstore import sockets
 from dcmstore.connection import Connection, Shared
 from dcmstore.logs import Log
+from dcmstore.seldom import Seldom
 from dcmstore.settings import Settings
 
 MAX_UNASSOCIATED = 100  # connections that have not asked for an association, or have ended theirs, and do not close
@@ -44,6 +45,7 @@ class Server:
         self.log = log
         self.is_stopping = False
         self.has_fault = False
+        self.seldom = Seldom(log.warning)
         self._settings = settings
         self._shared = shared
         self._on_fault = on_fault
@@ -125,17 +127,33 @@ class Server:
         for connection in remaining:
             connection.cut()
         _join_all(remaining, CUT_WAIT)
+        self.seldom.flush()
 
     # --- what a connection asks of its registry ---------------------------------------------------
 
-    def admit(self, connection: Connection) -> bool:
-        """Count a connection as an association; false when it would be one too many."""
+    def admit(self, connection: Connection) -> str:
+        """Count a connection as an association; else return the key of the limit that is reached."""
         with self._lock:
-            has_room = len(self._associated) < self._settings.max_associations and not self.is_stopping
-            if has_room:
+            limit = self._limit_reached_by(connection)
+            if not limit:
                 self._unassociated.pop(connection, None)
                 self._associated.add(connection)
-        return has_room
+        return limit
+
+    def _limit_reached_by(self, connection: Connection) -> str:
+        settings, most = self._settings, self._settings.max_associations
+        each = most - most // 10  # so that one sender can't keep the others out
+        if len(self._associated) >= most or self.is_stopping:
+            return "max-associations"
+        if sum(other.host == connection.host for other in self._associated) >= (
+            settings.max_associations_per_host or each
+        ):
+            return "max-associations-per-host"
+        if sum(other.calling == connection.calling for other in self._associated) >= (
+            settings.max_associations_per_ae or each
+        ):
+            return "max-associations-per-ae"
+        return ""
 
     def dismiss(self, connection: Connection) -> None:
         """The association is over, or never came to be; the connection still has to close."""
@@ -229,7 +247,7 @@ class Server:
         except OSError as error:
             return self._refuse(error.strerror)
         with self._lock:
-            connection = Connection(peer_socket, sockets.show_address(address), self._shared, self)
+            connection = Connection(peer_socket, address, self._shared, self)
             oldest = next(iter(self._unassociated)) if len(self._unassociated) >= MAX_UNASSOCIATED else None
             self._unassociated[connection] = None
             if oldest is not None:

@@ -11,6 +11,8 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+from dcmstore.hosts import HOST_ALLOWED, host_rule
+
 MAX_AE_TITLE = 16  # characters (PS3.5 6.2)
 AE_TITLE_ALLOWED = f"1 to {MAX_AE_TITLE} ASCII characters without a backslash"
 
@@ -63,8 +65,59 @@ def ae_title(value: str) -> str:
     return value
 
 
-def _ae_titles(value: str) -> frozenset[str]:
-    return frozenset(ae_title(title.strip()) for title in value.split(",")) if value else frozenset()
+def _listed(value: str, check: Callable[[str], object]) -> tuple[str, ...]:
+    """What stands between commas, each checked by something that raises ValueError."""
+    items = tuple(item.strip() for item in value.split(",")) if value else ()
+    for item in items:
+        check(item)
+    return items
+
+
+def _hosts(value: str) -> tuple[str, ...]:
+    return _listed(value, host_rule)
+
+
+def split_ae_at_host(item: str) -> tuple[str, str]:
+    """`AE@host` or `AE` -> the AE title and the host, which may be missing."""
+    title, _, host = item.partition("@")
+    return title, host
+
+
+def _ae_titles(value: str) -> tuple[str, ...]:
+    def check(item: str) -> None:
+        title, host = split_ae_at_host(item)
+        ae_title(title)
+        if "@" in item:
+            host_rule(host)
+
+    return _listed(value, check)
+
+
+class Permissions(int):
+    """Permissions of files as Linux has them; text shows them in octal digits, as people write them."""
+
+    def __str__(self) -> str:
+        return f"{int(self):04o}"
+
+    @property
+    def umask(self) -> int:
+        """What is taken away from files and folders that are made: who may read a folder may also enter it."""
+        return 0o777 & ~(self | (self & 0o444) >> 2)
+
+
+def _permissions(value: str) -> Permissions:
+    if not re.fullmatch(r"0?6[0246][0246]", value):
+        raise ValueError
+    return Permissions(value, 8)
+
+
+def _optional_path(value: str) -> Path | None:
+    return folder(value) if value else None
+
+
+def _optional_number(low: int, high: int) -> tuple[Callable[[str], int | None], str]:
+    parse, allowed = _number(low, high)
+    return lambda value: parse(value) if value else None, f"{allowed}, or nothing"
 
 
 def _number(low: int, high: int) -> tuple[Callable[[str], int], str]:
@@ -210,14 +263,52 @@ class Settings:
     check_called_ae: bool = _key(
         "check-called-ae", False, *_SWITCH, "Reject senders that call another AE title than localAE.",
     )  # fmt: skip
-    allowed_ae: frozenset[str] = _key(
-        "allowed-ae", frozenset(), _ae_titles, "AE titles separated by commas, or nothing",
-        "AE titles that may send. Empty: all.",
+    allowed_ae: tuple[str, ...] = _key(
+        "allowed-ae", (), _ae_titles,
+        f"AE titles separated by commas, each alone or as AE@host, or nothing; a host is {HOST_ALLOWED}",
+        "AE titles that may send, as CT1, or as CT1@192.0.2.10 where it may do so from one host or network only. "
+        "Empty: all.",
+    )  # fmt: skip
+    allowed_hosts: tuple[str, ...] = _key(
+        "allowed-hosts", (), _hosts, f"hosts separated by commas, or nothing; each is {HOST_ALLOWED}",
+        "Hosts that may send. Empty: all.",
+    )  # fmt: skip
+    users: Path | None = _key(
+        "users", None, _optional_path, "a file that `dcmstore user add NAME` writes, or nothing",
+        "File of users and their hashed passcodes. A sender that gives a user name with a passcode is then rejected "
+        "unless both are right.",
+    )  # fmt: skip
+    require_user: bool = _key(
+        "require-user", False, *_SWITCH,
+        "Reject senders that give no user name with a passcode. Needs users.",
     )  # fmt: skip
     max_associations: int = _key(
         "max-associations", 100, *_number(1, 10_000),
         "Associations served at once. One more is rejected for the moment; senders try again.",
         Spelling("num_threads", _num_threads, "a whole number from 0 to 10000, or nothing; 0 and nothing mean 5"),
+    )  # fmt: skip
+    max_associations_per_ae: int | None = _key(
+        "max-associations-per-ae", None, *_optional_number(1, 10_000),
+        "Of these, how many one calling AE title may have. Empty: nine of ten, so that one sender can't keep the "
+        "others out.",
+    )  # fmt: skip
+    max_associations_per_host: int | None = _key(
+        "max-associations-per-host", None, *_optional_number(1, 10_000),
+        "How many one host may have. Empty: nine of ten of max-associations.",
+    )  # fmt: skip
+    max_object_size: int = _key(
+        "max-object-size", 20_000, *_number(1, 10_000_000),
+        "Size in megabytes up to which an object is taken. A larger one is refused with status A700.",
+    )  # fmt: skip
+    min_free_space: int = _key(
+        "min-free-space", 500, *_number(0, 10_000_000),
+        "Megabytes of a disk that images leave free: with less, they are refused with status A700 before their data is "
+        "written. Dose reports may use what is left, so that they still land when the disk is full of images.",
+    )  # fmt: skip
+    permissions: Permissions = _key(
+        "permissions", Permissions(0o640), _permissions, "three octal digits such as 0640: 6, then two of 0, 2, 4, 6",
+        "Permissions on Linux of files that are made: for the owner, the group and others. Folders are like them, and "
+        "can be entered by who may read.",
     )  # fmt: skip
     max_pdu: int = _key(
         "max-pdu", 131_072, _max_pdu, "0 (no limit) or 4096 to 16777216",
@@ -262,6 +353,6 @@ def shown(value: object) -> str:
         return str(int(value))
     if value is None:
         return ""
-    if isinstance(value, frozenset):
-        return ", ".join(sorted(value))
+    if isinstance(value, tuple):
+        return ", ".join(value)
     return str(value)

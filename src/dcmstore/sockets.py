@@ -112,9 +112,14 @@ def acknowledge_now(connection: socket.socket) -> None:  # hot: bench
         connection.setsockopt(socket.IPPROTO_TCP, _QUICK_ACK, 1)
 
 
+def host_of(address: tuple[object, ...]) -> str:
+    """IPv4 without its IPv6 prefix."""
+    return str(address[0]).removeprefix("::ffff:")
+
+
 def show_address(address: tuple[object, ...]) -> str:
-    """`host:port`, IPv4 without its IPv6 prefix."""
-    host = str(address[0]).removeprefix("::ffff:")
+    """`host:port`."""
+    host = host_of(address)
     return f"[{host}]:{address[1]}" if ":" in host else f"{host}:{address[1]}"
 
 

@@ -6,13 +6,16 @@ import os
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
-from dcmstore import logs
+from dcmstore import logs, users
+from dcmstore.access import Access
 from dcmstore.config import Configuration
 from dcmstore.errors import ConfigurationError, reason_of
 from dcmstore.events import FolderUpdater
-from dcmstore.settings import Settings
+from dcmstore.hosts import HostRule, host_rule
+from dcmstore.settings import Settings, split_ae_at_host
 from dcmstore.storage import files
 from dcmstore.storage.filing import FilingPolicy, Root
+from dcmstore.storage.space import MEGABYTE, SizeLimits
 from dcmstore.storage.store import Duplicates, Store
 from dcmstore.ul.negotiation import Policy
 
@@ -41,6 +44,11 @@ def filing_policy_of(settings: Settings) -> FilingPolicy:
     )
 
 
+def apply_permissions(settings: Settings) -> None:
+    """From now on files and folders of this process are made with the permissions of the ini."""
+    os.umask(settings.permissions.umask)
+
+
 def store_of(settings: Settings) -> Store:
     to_system = long_path if files.IS_WINDOWS else str
     return Store(
@@ -48,6 +56,7 @@ def store_of(settings: Settings) -> Store:
         filing_policy_of(settings),
         durable=settings.durable,
         duplicates=Duplicates(settings.duplicates),
+        limits=SizeLimits(settings.max_object_size * MEGABYTE, settings.min_free_space * MEGABYTE),
     )
 
 
@@ -57,10 +66,24 @@ def negotiation_policy_of(settings: Settings, profile: Mapping[str, tuple[str, .
         ae_title=settings.local_ae,
         max_length_received=settings.max_pdu,
         check_called_ae_title=settings.check_called_ae,
-        allowed_calling_ae_titles=settings.allowed_ae,
         accept_unknown=settings.accept_unknown,
         prefer_syntax=settings.prefer_syntax,
         profile=profile,
+    )
+
+
+def access_of(settings: Settings) -> Access:
+    """Who may send. Raises ConfigurationError when the file of users can't be read."""
+    ae_titles: dict[str, tuple[HostRule, ...]] = {}
+    for ae_title, host in map(split_ae_at_host, settings.allowed_ae):
+        known = ae_titles.get(ae_title)
+        anywhere = not host or known == ()  # `CT1` beside `CT1@host` allows it everywhere
+        ae_titles[ae_title] = () if anywhere else (*(known or ()), host_rule(host))
+    return Access(
+        hosts=tuple(map(host_rule, settings.allowed_hosts)),
+        ae_titles=ae_titles,
+        users=users.read(settings.users) if settings.users else None,
+        requires_user=settings.require_user,
     )
 
 
@@ -76,7 +99,7 @@ def log_sinks(configuration: Configuration, name: str = LOG_NAME, *, with_consol
     if settings.logfile:
         path = configuration.path.absolute().parent / name
         try:
-            sinks.append(logs.FileSink(path, settings.logfile_size * logs.MEGABYTE, settings.logfile_keep))
+            sinks.append(logs.FileSink(path, settings.logfile_size * MEGABYTE, settings.logfile_keep))
         except OSError as error:
             raise ConfigurationError(f"logfile= 1: {path} can't be written: {reason_of(error)}") from None
     return sinks

@@ -26,6 +26,7 @@ def command(options: argparse.Namespace) -> int:
             raise ConfigurationError(f"FOLDER {folder}: does not exist")
     needs.require_roots(configuration)
     settings = configuration.settings
+    wiring.apply_permissions(settings)
     sources = importing.find_files(options.folders)
     if options.dry_run:
         return _dry_run(sources, settings)

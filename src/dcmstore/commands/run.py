@@ -3,8 +3,8 @@
 import argparse
 
 from dcmstore import receiver
-from dcmstore.hosting import ConsoleHost
+from dcmstore.service.notify import host_from_environment
 
 
 def command(options: argparse.Namespace) -> int:
-    return receiver.run(options.config, ConsoleHost())
+    return receiver.run(options.config, host_from_environment())

@@ -18,8 +18,7 @@ if sys.platform == "win32":
     from ctypes import wintypes
 
 IS_WINDOWS = os.name == "nt"
-FILE_MODE = 0o640
-FOLDER_MODE = 0o750
+FILE_MODE = 0o666  # less the umask of the process, which `permissions` of the ini sets
 
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0) | getattr(os, "O_NOFOLLOW", 0)
 _HAS_WRITEV = hasattr(os, "writev")

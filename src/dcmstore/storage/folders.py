@@ -46,7 +46,7 @@ class FolderTree:
         name = wanted[-1] if self._tells_case else self._free_of_case(parent, wanted[-1])
         path = os.path.join(parent, name)
         try:
-            os.mkdir(path, files.FOLDER_MODE)
+            os.mkdir(path)
         except FileExistsError:
             if not os.path.isdir(path):
                 raise NotADirectoryError(errno.ENOTDIR, "a file stands where a folder is needed", path) from None

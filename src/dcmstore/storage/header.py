@@ -122,7 +122,8 @@ class HeaderReader:
         try:
             self._inflate(self._inflater, piece)
         except zlib.error as error:
-            raise CannotUnderstand(f"the deflated data set can't be unpacked: {error}") from None
+            if not self.is_complete:
+                raise CannotUnderstand(f"the deflated data set can't be unpacked: {error}") from None
 
     def check_size(self, size: int) -> None:
         """Raises CannotUnderstand where nothing was found, and what was met claims more than these bytes: rubbish."""
@@ -138,14 +139,28 @@ class HeaderReader:
     def _inflate(self, inflater: "zlib._Decompress", piece: memoryview) -> None:
         # What follows the deflated stream is not given to zlib, which would keep all of it.
         while not (self.is_complete or inflater.eof):
-            unpacked = inflater.decompress(piece, _INFLATE_STEP)
-            self._inflated += len(unpacked)
-            if self._inflated > MAX_INFLATED:
-                raise CannotUnderstand(f"no header ends within the first {MAX_INFLATED} bytes unpacked")
-            self._look(memoryview(unpacked))
+            before = inflater.copy()
+            try:
+                unpacked = inflater.decompress(piece, _INFLATE_STEP)
+            except zlib.error:
+                self._inflate_up_to_the_fault(before, piece)
+                raise
+            self._look_unpacked(unpacked)
             if len(unpacked) < _INFLATE_STEP:  # else zlib may hold output back, even with all input taken
                 return
             piece = memoryview(inflater.unconsumed_tail)
+
+    def _inflate_up_to_the_fault(self, inflater: "zlib._Decompress", piece: memoryview) -> None:
+        """zlib drops what it has unpacked in front of a fault in the same piece, but the header may end there."""
+        for start in range(len(piece)):
+            self._look_unpacked(inflater.decompress(piece[start : start + 1]))
+
+    def _look_unpacked(self, unpacked: bytes) -> None:
+        self._inflated += len(unpacked)
+        if self._inflated > MAX_INFLATED:
+            raise CannotUnderstand(f"no header ends within the first {MAX_INFLATED} bytes unpacked")
+        if not self.is_complete:
+            self._look(memoryview(unpacked))
 
     def _look(self, piece: memoryview) -> None:  # hot: bench
         """Walk what is new, with what was kept of the piece before."""
@@ -269,7 +284,7 @@ class HeaderReader:
             return 0
         if tag > CODING_SCHEME_DESIGNATOR or length == _UNDEFINED_LENGTH:
             self.is_complete = True
-        return length
+        return 0 if length == _UNDEFINED_LENGTH else length
 
 
 def _check_vr(tag: int, vr: bytes) -> None:

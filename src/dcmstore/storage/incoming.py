@@ -101,7 +101,7 @@ class IncomingFolder:
         """Make and lock a lock file; false when another process came between, which starts or stops here too."""
         self._unlock()
         with contextlib.suppress(FileExistsError):
-            os.mkdir(self.path, files.FOLDER_MODE)
+            os.mkdir(self.path)
         self._token = secrets.token_hex(6)
         self._lock_file = os.path.join(self.path, self._token + ".lock")
         try:

@@ -17,6 +17,9 @@ from dcmstore.storage.folders import FolderTree
 from dcmstore.storage.header import HeaderReader
 from dcmstore.storage.incoming import IncomingFolder
 from dcmstore.storage.part10 import FileMeta
+from dcmstore.storage.space import Allowance, FreeSpace, SizeLimits
+
+NO_LIMITS = SizeLimits()
 
 
 class Duplicates(Enum):
@@ -84,12 +87,15 @@ class Store:
         *,
         durable: bool = True,
         duplicates: Duplicates = Duplicates.BOTH,
+        limits: SizeLimits = NO_LIMITS,
     ) -> None:
         self.roots = dict(roots)
         self.policy = policy
         self.durable = durable
         self.duplicates = duplicates
         self.incoming = {root: IncomingFolder(path) for root, path in self.roots.items()}
+        self.free = {root: FreeSpace(root.value, path, limits.min_free) for root, path in self.roots.items()}
+        self.max_object = limits.max_object
         self.trees = {root: FolderTree(path, durable=durable) for root, path in self.roots.items()}
 
     def open(self) -> int:
@@ -111,7 +117,8 @@ class Store:
 class IncomingInstance:
     """One instance on its way: `receive` its data set, then `finish` or `discard`.
 
-    `receive` never raises a storage error: the sender is entitled to send the rest before it is told.
+    `receive` raises no storage error: the sender is entitled to send the rest before it is told. When it never ends,
+    it raises ProtocolError.
     """
 
     def __init__(self, store: Store, instance: Instance) -> None:
@@ -121,6 +128,8 @@ class IncomingInstance:
         self._root = filing.root_of(sop_class_uid, {}, store.policy)  # a title may change it
         with_title = filing.needs_title(sop_class_uid, store.policy)
         self._header = HeaderReader(instance.transfer_syntax, with_title=with_title)
+        is_report = filing.is_structured_report(sop_class_uid)
+        self._allowance = Allowance(store.max_object, None if is_report else store.free[self._root])
         self._unreadable: CannotUnderstand | None = None
         self._failure: StorageError | None = None
         self._path = ""
@@ -130,17 +139,23 @@ class IncomingInstance:
 
     def receive(self, data: memoryview) -> None:  # hot: bench
         """Append a fragment of the data set, exactly as it came."""
+        self.size += len(data)
         if self._failure is not None:
+            self._allowance.pass_over(self.size)
             return
         try:
+            if self.size > self._allowance.next_look:
+                self._allowance.require(self.size)
             if self._descriptor < 0:
                 self._begin(data)
             else:
                 files.write_all(self._descriptor, (data,))
         except OSError as error:
+            self._fail(files.out_of_resources(error, self._root.value))
+            return
+        except StorageError as error:
             self._fail(error)
             return
-        self.size += len(data)
         if not self._header.is_complete and self._unreadable is None:
             try:
                 self._header.receive(data)
@@ -286,6 +301,6 @@ class IncomingInstance:
         if descriptor >= 0:
             os.close(descriptor)
 
-    def _fail(self, error: OSError) -> None:
-        self._failure = files.out_of_resources(error, self._root.value)
+    def _fail(self, failure: StorageError) -> None:
+        self._failure = failure
         self.discard()

@@ -15,13 +15,17 @@ from dcmstore.ul.items import (
 from dcmstore.ul.pdu import AAssociateAC, AAssociateRJ, AAssociateRQ
 
 # PS3.8 table 9-21: result (1 permanent, 2 transient), source, reason
+NO_REASON_GIVEN = AAssociateRJ(1, 1, 1)
 APPLICATION_CONTEXT_NAME_NOT_SUPPORTED = AAssociateRJ(1, 1, 2)
 CALLING_AE_TITLE_NOT_RECOGNIZED = AAssociateRJ(1, 1, 3)
 CALLED_AE_TITLE_NOT_RECOGNIZED = AAssociateRJ(1, 1, 7)
+USER_NOT_RECOGNIZED = AAssociateRJ(1, 2, 1)  # no reason given: there is no number for it (PS3.7 D.3.3.7)
 PROTOCOL_VERSION_NOT_SUPPORTED = AAssociateRJ(1, 2, 2)
 LOCAL_LIMIT_EXCEEDED = AAssociateRJ(2, 3, 2)
 
 REJECT_REASONS = {
+    NO_REASON_GIVEN: "no-reason-given",
+    USER_NOT_RECOGNIZED: "no-reason-given",
     APPLICATION_CONTEXT_NAME_NOT_SUPPORTED: "application-context-name-not-supported",
     CALLING_AE_TITLE_NOT_RECOGNIZED: "calling-AE-title-not-recognized",
     CALLED_AE_TITLE_NOT_RECOGNIZED: "called-AE-title-not-recognized",
@@ -69,18 +73,19 @@ class Policy:
     ae_title: str
     max_length_received: int
     check_called_ae_title: bool = False
-    allowed_calling_ae_titles: frozenset[str] = frozenset()  # empty: any
     accept_unknown: bool = True  # SOP classes that the standard does not list
     prefer_syntax: str = "uncompressed"  # a key of PREFERENCES
     # SOP class -> transfer syntaxes, the preferred one first. The two fields above count only without it.
     profile: Mapping[str, tuple[str, ...]] | None = None
 
 
-def negotiate(request: AAssociateRQ, policy: Policy, *, has_room: bool = True) -> AAssociateAC | AAssociateRJ:
-    """Answer an association request. `has_room` is false when the limit on associations is reached."""
-    rejection = _rejection(request, policy, has_room)
-    if rejection is not None:
-        return rejection
+def negotiate(request: AAssociateRQ, policy: Policy) -> AAssociateAC | AAssociateRJ:
+    """Answer an association request."""
+    return rejection(request, policy) or acceptance(request, policy)
+
+
+def acceptance(request: AAssociateRQ, policy: Policy) -> AAssociateAC:
+    """Accept a request against which `rejection` has nothing."""
     stored_by_negotiation = _storage_by_negotiation(request.user_information)
     contexts = tuple(_negotiate_context(c, policy, stored_by_negotiation) for c in request.presentation_contexts)
     return AAssociateAC(
@@ -97,7 +102,7 @@ def negotiate(request: AAssociateRQ, policy: Policy, *, has_room: bool = True) -
     )
 
 
-def _rejection(request: AAssociateRQ, policy: Policy, has_room: bool) -> AAssociateRJ | None:
+def rejection(request: AAssociateRQ, policy: Policy) -> AAssociateRJ | None:
     """The first reason against the whole association, in the order in which a sender can mend them."""
     if not request.protocol_version & 1:  # PS3.8 9.3.2: bit 0 is version 1, other bits are not tested
         return PROTOCOL_VERSION_NOT_SUPPORTED
@@ -105,11 +110,6 @@ def _rejection(request: AAssociateRQ, policy: Policy, has_room: bool) -> AAssoci
         return APPLICATION_CONTEXT_NAME_NOT_SUPPORTED
     if policy.check_called_ae_title and request.called_ae_title != policy.ae_title:
         return CALLED_AE_TITLE_NOT_RECOGNIZED
-    allowed = policy.allowed_calling_ae_titles
-    if allowed and request.calling_ae_title not in allowed:
-        return CALLING_AE_TITLE_NOT_RECOGNIZED
-    if not has_room:
-        return LOCAL_LIMIT_EXCEEDED
     return None
 
 

@@ -1,0 +1,105 @@
+"""who asks, from where, as whom -> a refusal or none: the rules on hosts, AE titles and users.
+
+A rule of the ini names a host by its address, by a network in CIDR notation, or by a name, which is looked up when
+somebody connects. `AE@host` binds an AE title to a host.
+"""
+
+import socket
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import NamedTuple, TypeAlias
+
+from dcmstore.hosts import Address, HostRule, address_of
+from dcmstore.ul import negotiation
+from dcmstore.ul.items import UserIdentity
+from dcmstore.ul.pdu import AAssociateRJ, AAssociateRQ
+from dcmstore.users import Users
+
+Lookup: TypeAlias = Callable[[str], frozenset[Address]]
+
+NAME_LIFE = 60.0  # seconds for which the addresses of a name are remembered
+NAME_AND_PASSCODE = 2  # the kind of user identity that can be checked here (PS3.7 D.3.3.7.1)
+
+
+class Refusal(NamedTuple):
+    """The answer to an association request, and for the log why it is given."""
+
+    answer: AAssociateRJ
+    because: str | None = None
+
+
+class NameLookup:
+    """The addresses of host names, asked of the system and remembered for a minute. For any thread."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._known: dict[str, tuple[float, frozenset[Address]]] = {}
+
+    def __call__(self, name: str) -> frozenset[Address]:
+        """Empty for a name that nobody knows."""
+        asked, addresses = self._known.get(name, (-NAME_LIFE, frozenset()))
+        if self._clock() - asked < NAME_LIFE:
+            return addresses
+        try:
+            found = {address_of(str(answer[4][0])) for answer in socket.getaddrinfo(name, None)}
+        except (OSError, UnicodeError):
+            found = set()
+        addresses = frozenset(address for address in found if address is not None)
+        self._known[name] = (self._clock(), addresses)
+        return addresses
+
+
+@dataclass(frozen=True, slots=True)
+class Access:
+    """Who may send. Without hosts, AE titles or users, everybody may."""
+
+    hosts: tuple[HostRule, ...] = ()
+    ae_titles: Mapping[str, tuple[HostRule, ...]] = field(default_factory=dict)  # AE title -> its hosts, () is any
+    users: Users | None = None
+    requires_user: bool = False
+    lookup: Lookup = field(default_factory=NameLookup)
+
+    def refusal(self, request: AAssociateRQ, host: str) -> Refusal | None:
+        """Why this request from this address is refused, if it is. May take as long as a lookup of a name."""
+        return (
+            self._refusal_of_host(host)
+            or self._refusal_of_ae_title(request.calling_ae_title, host)
+            or self._refusal_of_user(request.user_information.user_identity)
+        )
+
+    def _refusal_of_host(self, host: str) -> Refusal | None:
+        if not self.hosts or self._is_among(host, self.hosts):
+            return None
+        return Refusal(negotiation.NO_REASON_GIVEN, f"{host} is not in allowed-hosts")
+
+    def _refusal_of_ae_title(self, calling_ae_title: str, host: str) -> Refusal | None:
+        if not self.ae_titles:
+            return None
+        hosts = self.ae_titles.get(calling_ae_title)
+        if hosts is None:
+            return Refusal(negotiation.CALLING_AE_TITLE_NOT_RECOGNIZED, f"{calling_ae_title} is not in allowed-ae")
+        if not hosts or self._is_among(host, hosts):
+            return None
+        because = f"allowed-ae binds {calling_ae_title} to {', '.join(map(str, hosts))}, and it came from {host}"
+        return Refusal(negotiation.CALLING_AE_TITLE_NOT_RECOGNIZED, because)
+
+    def _refusal_of_user(self, identity: UserIdentity | None) -> Refusal | None:
+        if self.users is None:
+            return None
+        if identity is None or identity.kind != NAME_AND_PASSCODE:
+            because = "require-user= 1, and no user name with a passcode came"
+            return Refusal(negotiation.USER_NOT_RECOGNIZED, because) if self.requires_user else None
+        name = identity.primary.decode("utf-8", "replace")
+        if self.users.verify(name, identity.secondary):
+            return None
+        return Refusal(negotiation.USER_NOT_RECOGNIZED, f"user {name!r} is unknown, or the passcode is wrong")
+
+    def _is_among(self, host: str, rules: Iterable[HostRule]) -> bool:
+        address = address_of(host)
+        return address is not None and any(self._is_covered(address, rule) for rule in rules)
+
+    def _is_covered(self, address: Address, rule: HostRule) -> bool:
+        if isinstance(rule, str):
+            return address in self.lookup(rule)
+        return address.version == rule.version and address in rule

@@ -1,0 +1,1 @@
+"""Who starts a receiver and stops it where nobody watches: systemd, or the Service Control Manager of Windows."""

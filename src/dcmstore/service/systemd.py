@@ -1,0 +1,374 @@
+"""a verb -> what systemd is asked to do for it: a unit file, and calls of systemctl."""
+
+import functools
+import grp
+import os
+import re
+import shlex
+import site
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import dcmstore
+from dcmstore import config, profile
+from dcmstore.config import Configuration
+from dcmstore.errors import ConfigurationError, reason_of
+from dcmstore.service import rights, unit
+from dcmstore.service.manager import DISPLAY_NAME, Action, InstallOptions, Plan, ServiceError, State, Status
+from dcmstore.service.rights import Account
+from dcmstore.service.unit import UNIT_NAME, Program, Record
+
+UNITS = Path("/etc/systemd/system")
+BOOTED = Path("/run/systemd/system")  # is there when systemd runs the machine (sd_booted(3))
+DEFAULT_USER = "dcmstore"
+USER_ALLOWED = "a lower-case letter or _, then up to 30 of a-z, 0-9, _ and -"
+
+RELOAD_PATIENCE = 10.0  # seconds in which the receiver says what became of a reload
+RELOAD_PAUSE = 0.1  # seconds between two looks at the journal
+
+_STATES = {
+    "active": State.RUNNING,
+    "reloading": State.RUNNING,
+    "activating": State.STARTING,
+    "deactivating": State.STOPPING,
+}
+_SHOWN = ("ActiveState", "SubState", "StatusText", "UnitFileState", "NRestarts", "ActiveEnterTimestamp", "Result")
+
+# Where the journal says best why a service failed: the receiver, Python, systemd itself.
+_REASONS = (
+    r"(?m)^(?:ERROR +|dcmstore: )(.+)$",
+    r"(?m)^((?:\w+Error|\S+python\S*): .+)$",
+    r"(?m)^\S+: (Failed .+)$",
+)
+_RELOADED = r"(?m)^(?:INFO +config\.reloaded|ERROR +config\.not_reloaded) (.+)$"
+
+
+class SystemdManager:
+    """The unit of dcmstore on this machine. Whoever may not change it can still look, and have plans shown."""
+
+    def __init__(self, units: Path = UNITS, booted: Path = BOOTED) -> None:
+        self._path = units / UNIT_NAME
+        self._booted = booted
+
+    # --- plans ------------------------------------------------------------------------------------
+
+    def install(self, configuration: Configuration, options: InstallOptions) -> Plan:
+        """Also renews a unit that was written for other settings, or by another dcmstore."""
+        self._require_systemd()
+        if options.firewall:
+            port = configuration.settings.port
+            raise ServiceError(
+                "the firewall is not dcmstore's on Linux: open the port with its own tool, such as "
+                f"`sudo ufw allow {port}/tcp` or `sudo firewall-cmd --permanent --add-port={port}/tcp`"
+            )
+        before = self._record()
+        account = Account.named(_user(options.account, before))
+        program = Program.present()
+        _require_for_all()
+        try:
+            needed = rights.missing(configuration, program, account)
+        except OSError as error:
+            raise ServiceError(f"can't look at {error.filename}: {reason_of(error)}; use sudo") from None
+        record = Record(
+            ini=str(configuration.path.absolute()),
+            user=account.name,
+            made_user=before.made_user if before else account.uid is None,
+            folder_was=before.folder_was if before and before.folder_was else needed.folder_was,
+        )
+        actions = [
+            *([self._call(*_useradd(account))] if account.uid is None else []),
+            *(self._call(*words) for words in needed.commands),
+            *self._writing(unit.text(configuration, program, self._release(), record)),
+        ]
+        if self._show()["UnitFileState"] != "enabled":
+            actions.append(self._call("systemctl", "enable", UNIT_NAME))
+        if not actions:
+            raise ServiceError("\n".join([f"already installed, for {record.ini}", *needed.advice]))
+        return Plan(
+            tuple(actions), "\n".join([*self._installed(record, account, is_new=before is None), *needed.advice])
+        )
+
+    def start(self) -> Plan:
+        record, shown = self._require_installed(), self._show()
+        if _state(shown) is State.RUNNING:
+            raise ServiceError(f"already running: {shown['StatusText']}")
+        configuration = config.read(Path(record.ini))  # a mistake in it is told here, not found in the journal
+        outdated = self._outdated(configuration, record)
+        start = functools.partial(self._start, outdated)
+        return Plan((self._action(f"systemctl start {UNIT_NAME}", start),), "\n".join(outdated))
+
+    def stop(self) -> Plan:
+        self._require_installed()
+        shown = self._show()
+        if _state(shown) is State.STOPPED and not _is_retrying(shown):
+            raise ServiceError("already stopped")
+        return Plan((self._call("systemctl", "stop", UNIT_NAME),), "stopped; what was acknowledged is on disk")
+
+    def delete(self) -> Plan:
+        record, shown = self._require_installed(), self._show()
+        actions = [self._call("systemctl", "stop", UNIT_NAME)] if shown["ActiveState"] != "inactive" else []
+        actions += [
+            self._call("systemctl", "disable", UNIT_NAME),
+            self._call("systemctl", "reset-failed", UNIT_NAME, without="`systemctl --failed` may still list it"),
+            self._action(f"remove {self._path}", self._remove),
+            self._call("systemctl", "daemon-reload"),
+            *(self._call(*words, without="see to its rights yourself") for words in rights.undo(record)),
+        ]
+        account = Account.named(record.user)
+        if record.made_user and account.uid is not None:
+            actions += [self._call(*words) for words in _userdel(record.user)]
+        return Plan(tuple(actions), "\n".join(self._left(record, account)))
+
+    def reload(self) -> Plan:
+        record = self._require_installed()
+        if _state(self._show()) is not State.RUNNING:
+            raise ServiceError("not running; it reads its ini at the next start")
+        try:
+            configuration = config.read(Path(record.ini))
+            profile.in_force(configuration)
+        except ConfigurationError as error:
+            raise ConfigurationError(f"{error}; the settings from before stay in force") from None
+        action = self._action(f"systemctl reload {UNIT_NAME}", self._reload)
+        return Plan((action,), "\n".join(self._outdated(configuration, record)))
+
+    # --- looks ------------------------------------------------------------------------------------
+
+    def query(self) -> Status:
+        if not self._path.exists():
+            return Status(State.NOT_INSTALLED)
+        self._require_systemd()
+        record, shown = self._record(), self._show()
+        facts = [shown["StatusText"]] if shown["StatusText"] else []
+        if shown["ActiveEnterTimestamp"] and _state(shown) is State.RUNNING:
+            facts.append(f"since {shown['ActiveEnterTimestamp']}")
+        if shown["NRestarts"] not in ("", "0"):
+            facts.append(f"started again {shown['NRestarts']} times after a failure")
+        if _is_retrying(shown) or shown["ActiveState"] == "failed":
+            facts.append(f"it failed: {shown['Result']}; `journalctl -u {UNIT_NAME}` says why")
+        if record:
+            facts.append(f"runs as {record.user}")
+        if shown["UnitFileState"] != "enabled":
+            facts.append(f"does not start with the machine: sudo systemctl enable {UNIT_NAME}")
+        return Status(_state(shown), Path(record.ini) if record else None, tuple(facts))
+
+    def _show(self) -> dict[str, str]:
+        told = _told("systemctl", "show", UNIT_NAME, f"--property={','.join(_SHOWN)}")
+        return {**dict.fromkeys(_SHOWN, ""), **dict(line.split("=", 1) for line in told.splitlines() if "=" in line)}
+
+    def _record(self) -> Record | None:
+        """Raises ServiceError when a unit of that name is there that is not ours."""
+        if not self._path.exists():
+            return None
+        record = unit.record_of(self._path.read_text(encoding="utf-8"))
+        if record is None:
+            raise ServiceError(f"{self._path} was not written by dcmstore; remove it, or rename it")
+        return record
+
+    def _require_systemd(self) -> None:
+        if not self._booted.is_dir():
+            raise ServiceError(
+                "systemd does not run this machine; let its own service manager start `dcmstore run --config PATH`, "
+                "or use the container of packaging/container"
+            )
+
+    def _require_installed(self) -> Record:
+        self._require_systemd()
+        record = self._record()
+        if record is None:
+            raise ServiceError("not installed; `dcmstore service install` does that")
+        return record
+
+    @staticmethod
+    def _release() -> int:
+        match = re.match(r"systemd (\d+)", _told("systemctl", "--version"))
+        return int(match[1]) if match else 0
+
+    # --- words ------------------------------------------------------------------------------------
+
+    def _installed(self, record: Record, account: Account, *, is_new: bool) -> list[str]:
+        if not is_new:
+            return ["renewed; it counts from the next start of the service: `dcmstore service stop`, then `start`"]
+        reader = shlex.join(["sudo", "usermod", "-aG", account.group, "NAME"])
+        return [
+            f"installed: it runs as the user {record.user} and starts with the machine; "
+            "`dcmstore service start` starts it now",
+            f"what it receives is for the group {account.group}; a person who reads it needs that group: {reader}",
+        ]
+
+    def _outdated(self, configuration: Configuration, record: Record) -> list[str]:
+        """What a unit does not follow by itself: a folder that it does not let in, a port that it may not take."""
+        wanted = unit.text(configuration, Program.present(), self._release(), record)
+        if wanted == self._path.read_text(encoding="utf-8"):
+            return []
+        return [
+            f"{self._path} was written for other settings or by another dcmstore: `dcmstore service install` "
+            "renews it, then stop and start the service"
+        ]
+
+    def _left(self, record: Record, account: Account) -> list[str]:
+        words = [f"deleted; {record.ini}, the log and all that was received stay"]
+        if record.made_user and account.uid is not None:
+            words.append(
+                f"the user {record.user} is gone, and what it received bears its number {account.uid}: "
+                "sudo chown -R NAME: FOLDER gives it to somebody else"
+            )
+        drop_ins = self._path.with_name(f"{UNIT_NAME}.d")
+        if drop_ins.exists():
+            words.append(f"{drop_ins} stays too: dcmstore did not make it")
+        return words
+
+    # --- what plans do ----------------------------------------------------------------------------
+
+    def _action(self, shown: str, do: Callable[[], str], without: str = "") -> Action:
+        def as_root() -> str:
+            if os.geteuid() != 0:
+                raise ServiceError(f"only root may do this: sudo {sys.executable} -m dcmstore …")
+            return do()
+
+        return Action(shown, as_root, without)
+
+    def _call(self, *words: str, without: str = "") -> Action:
+        def call() -> str:
+            _told(*words)
+            return ""
+
+        return self._action(shlex.join(words), call, without)
+
+    def _writing(self, text: str) -> list[Action]:
+        if self._path.exists() and self._path.read_text(encoding="utf-8") == text:
+            return []
+
+        def write() -> str:
+            try:
+                self._path.write_text(text, encoding="utf-8")
+                self._path.chmod(0o644)
+            except OSError as error:
+                raise ServiceError(f"{self._path} can't be written: {reason_of(error)}") from None
+            return ""
+
+        return [self._action(f"write {self._path}:\n{text}", write), self._call("systemctl", "daemon-reload")]
+
+    def _remove(self) -> str:
+        try:
+            self._path.unlink(missing_ok=True)
+        except OSError as error:
+            raise ServiceError(f"{self._path} can't be removed: {reason_of(error)}") from None
+        return ""
+
+    def _start(self, outdated: list[str]) -> str:
+        cursor = _journal_end()
+        try:
+            _told("systemctl", "start", UNIT_NAME)
+        except ServiceError as error:
+            why = f"did not start: {_reason(_journal_since(cursor)) or error}"
+            again = f"systemd tries again at least every {unit.RESTART_LAST} seconds; `dcmstore service stop` ends that"
+            raise ServiceError("\n".join([why, *outdated, again])) from None
+        return f"running: {self._show()['StatusText']}"
+
+    def _reload(self) -> str:
+        cursor = _journal_end()
+        _told("systemctl", "reload", UNIT_NAME)
+        deadline = time.monotonic() + RELOAD_PATIENCE
+        while time.monotonic() < deadline:
+            if match := re.search(_RELOADED, _journal_since(cursor)):
+                if match[0].startswith("ERROR"):
+                    raise ServiceError(f"not reloaded: {match[1]}")
+                return f"reloaded: {match[1]}"
+            time.sleep(RELOAD_PAUSE)
+        return "asked to read its ini again; the log has no answer yet, and shows one at `log-level= info` only"
+
+
+# --- programs of the system ----------------------------------------------------------------------
+
+
+def _told(*words: str) -> str:
+    """What a program prints. Raises ServiceError with its own words when it fails or is not there."""
+    environment = {**os.environ, "LC_ALL": "C.UTF-8", "SYSTEMD_COLORS": "0", "SYSTEMD_PAGER": ""}
+    try:
+        done = subprocess.run(words, capture_output=True, text=True, errors="replace", env=environment, check=False)
+    except OSError as error:
+        raise ServiceError(f"{words[0]}: {reason_of(error)}") from None
+    if done.returncode:
+        told = done.stderr.strip() or done.stdout.strip() or f"exit code {done.returncode}"
+        raise ServiceError(f"`{shlex.join(words)}`: {told}")
+    return done.stdout
+
+
+def _journal_end() -> str:
+    """Where the journal ends now; nothing where there is none."""
+    match = re.search(r"(?m)^-- cursor: (.+)$", _journal("--lines=1", "--show-cursor"))
+    return match[1] if match else ""
+
+
+def _journal_since(cursor: str) -> str:
+    return _journal(f"--unit={UNIT_NAME}", "--output=cat", f"--after-cursor={cursor}") if cursor else ""
+
+
+def _journal(*words: str) -> str:
+    try:
+        _told("journalctl", "--sync")
+        return _told("journalctl", "--quiet", "--no-pager", *words)
+    except ServiceError:  # no journal: then its words are missing, which is no reason to fail
+        return ""
+
+
+def _reason(journal: str) -> str:
+    found = (re.findall(pattern, journal) for pattern in _REASONS)
+    return next((lines[-1] for lines in found if lines), "")
+
+
+# --- users ---------------------------------------------------------------------------------------
+
+
+def _user(wanted: str, before: Record | None) -> str:
+    if wanted and not re.fullmatch(r"[a-z_][a-z0-9_-]{0,30}", wanted):
+        raise ConfigurationError(f"user {wanted!r}: allowed is {USER_ALLOWED}")
+    if before and wanted not in ("", before.user):
+        raise ServiceError(f"installed for the user {before.user}; `dcmstore service delete` first, then install")
+    return wanted or (before.user if before else DEFAULT_USER)
+
+
+def _useradd(account: Account) -> tuple[str, ...]:
+    group = ("--gid", account.group) if _members(account.group) is not None else ("--user-group",)
+    no_home = ("--no-create-home", "--home-dir", "/nonexistent", "--shell", "/usr/sbin/nologin")
+    return ("useradd", "--system", *group, *no_home, "--comment", DISPLAY_NAME, account.name)
+
+
+def _userdel(name: str) -> list[tuple[str, ...]]:
+    """`userdel` removes the group too, but not while persons are in it."""
+    return [("userdel", name), *([("groupdel", name)] if _members(name) else [])]
+
+
+def _members(group: str) -> list[str] | None:
+    """Who is in a group beside those whose own it is; None when there is no such group."""
+    try:
+        return grp.getgrnam(group).gr_mem
+    except KeyError:
+        return None
+
+
+def _require_for_all() -> None:
+    """`pip install --user` puts a package where only one person's Python looks."""
+    place = Path(dcmstore.__file__)
+    if place.is_relative_to(site.getusersitepackages()):
+        raise ServiceError(
+            f"dcmstore is installed for one person only, in {place.parent}; put it where services find it: "
+            "sudo python3 -m venv /opt/dcmstore && sudo /opt/dcmstore/bin/pip install dcmstoreservice"
+        )
+
+
+# --- states --------------------------------------------------------------------------------------
+
+
+def _state(shown: dict[str, str]) -> State:
+    if _is_retrying(shown):
+        return State.STOPPED
+    return _STATES.get(shown["ActiveState"], State.STOPPED)
+
+
+def _is_retrying(shown: dict[str, str]) -> bool:
+    """It failed, and systemd waits for the time of the next start."""
+    return shown["SubState"].startswith("auto-restart")
