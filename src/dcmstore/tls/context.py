@@ -7,7 +7,7 @@ import os
 import ssl
 import stat
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TypeVar
@@ -78,7 +78,7 @@ class TlsSettings:
     crl: Path | None = None
     client: str = "none"
     profile: str = "bcp195"
-    names: Mapping[str, str] | None = None
+    names: Mapping[str, str] = field(default_factory=dict)
 
     def files(self) -> list[Path]:
         return [path for path in (self.certificate, self.key, self.ca, self.crl) if path is not None]
