@@ -6,11 +6,12 @@ somebody connects. `AE@host` binds an AE title to a host.
 
 import socket
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple, TypeAlias
 
 from dcmstore.hosts import Address, HostRule, address_of
+from dcmstore.tls import identity
 from dcmstore.ul import negotiation
 from dcmstore.ul.items import UserIdentity
 from dcmstore.ul.pdu import AAssociateRJ, AAssociateRQ
@@ -56,15 +57,20 @@ class Access:
 
     hosts: tuple[HostRule, ...] = ()
     ae_titles: Mapping[str, tuple[HostRule, ...]] = field(default_factory=dict)  # AE title -> its hosts, () is any
+    certificates: Mapping[str, str] = field(default_factory=dict)  # AE title -> the name in its certificate
     users: Users | None = None
     requires_user: bool = False
     lookup: Lookup = field(default_factory=NameLookup)
 
-    def refusal(self, request: AAssociateRQ, host: str) -> Refusal | None:
-        """Why this request from this address is refused, if it is. May take as long as a lookup of a name."""
+    def refusal(self, request: AAssociateRQ, host: str, certified: Sequence[str] = ()) -> Refusal | None:
+        """Why this request from this address is refused, if it is. May take as long as a lookup of a name.
+
+        `certified` is the names in the sender's certificate.
+        """
         return (
             self._refusal_of_host(host)
             or self._refusal_of_ae_title(request.calling_ae_title, host)
+            or self._refusal_of_certificate(request.calling_ae_title, certified)
             or self._refusal_of_user(request.user_information.user_identity)
         )
 
@@ -83,6 +89,10 @@ class Access:
             return None
         because = f"allowed-ae binds {calling_ae_title} to {', '.join(map(str, hosts))}, and it came from {host}"
         return Refusal(negotiation.CALLING_AE_TITLE_NOT_RECOGNIZED, because)
+
+    def _refusal_of_certificate(self, calling_ae_title: str, certified: Sequence[str]) -> Refusal | None:
+        problem = identity.problem_with(certified, calling_ae_title, self.certificates)
+        return Refusal(negotiation.CALLING_AE_TITLE_NOT_RECOGNIZED, problem) if problem else None
 
     def _refusal_of_user(self, identity: UserIdentity | None) -> Refusal | None:
         if self.users is None:

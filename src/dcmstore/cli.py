@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
-from dcmstore import __version__, config, scu, settings
+from dcmstore import __version__, config, scu, values
 from dcmstore.commands import check, echo, imports, init, run, user, where
 from dcmstore.errors import ConfigurationError
 from dcmstore.journal import error_mark
@@ -84,7 +84,7 @@ def _parser() -> argparse.ArgumentParser:
     asked = add("echo", echo.command, "Send a C-ECHO and say whether it was answered.")
     asked.add_argument("host", metavar="HOST")
     asked.add_argument("port", type=int, metavar="PORT")
-    title = _allowed(settings.ae_title, settings.AE_TITLE_ALLOWED)
+    title = _allowed(values.ae_title, values.AE_TITLE_ALLOWED)
     about = "AE title to call (default: %(default)s)"
     asked.add_argument("--called", type=title, metavar="AE", default="ANY-SCP", help=about)
     about = "AE title to call as (default: %(default)s)"

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from dcmstore.errors import ConfigurationError, reason_of
-from dcmstore.settings import KEYS, Settings, Spelling, folder, shown
+from dcmstore.settings import KEYS, Settings, Spelling, shown
+from dcmstore.values import folder, optional_path
 
 FILE_NAME = "DcmStore.ini"
 _COMMENT = re.compile(r"(?:^|\s+)[#;].*")  # behind a value
@@ -116,7 +117,7 @@ def _text_of(path: Path, advice: str) -> str:
 
 
 def _parse(path: Path, number: int, spelling: Spelling, value: str) -> Any:
-    if spelling.parse is not folder:
+    if spelling.parse not in (folder, optional_path):  # all of a path belongs to it
         value = _COMMENT.sub("", value)
     if len(value) >= 2 and value[0] == value[-1] == '"':
         value = value[1:-1]

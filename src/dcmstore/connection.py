@@ -21,6 +21,9 @@ from dcmstore.logs import Log
 from dcmstore.seldom import Seldom
 from dcmstore.services.operation import Outcome
 from dcmstore.services.provider import Service, ServiceProvider
+from dcmstore.tls import identity, transport
+from dcmstore.tls.renewal import Renewal
+from dcmstore.tls.transport import TlsError, TlsSocket
 from dcmstore.ul import negotiation, pdu
 from dcmstore.ul.association import Association, State
 from dcmstore.ul.framing import Fragment
@@ -53,6 +56,7 @@ class Shared:
 
     policy: Policy
     access: Access
+    tls: Renewal | None
     limits: Limits
     services: Mapping[int, Service]
     log: Log
@@ -80,9 +84,16 @@ class Connection:
     """`start` it once; `drain`, `cut` and `join` are for another thread. It forgets itself at its end."""
 
     def __init__(
-        self, peer_socket: socket.socket, address: tuple[object, ...], shared: Shared, registry: Registry
+        self,
+        peer_socket: socket.socket,
+        address: tuple[object, ...],
+        shared: Shared,
+        registry: Registry,
+        *,
+        is_secure: bool = False,
     ) -> None:
         self._socket = peer_socket
+        self._is_secure = is_secure
         self.host = sockets.host_of(address)
         self._peer = peer = sockets.show_address(address)
         self.shared = shared
@@ -102,6 +113,9 @@ class Connection:
     def start(self) -> None:
         """Raises RuntimeError when the system gives no more threads."""
         self._thread.start()
+
+    def close(self) -> None:
+        self._socket.close()
 
     def join(self, timeout: float) -> None:
         self._thread.join(timeout)
@@ -128,7 +142,7 @@ class Connection:
     def _run(self) -> None:
         started = time.monotonic()
         try:
-            with self._socket:
+            with contextlib.closing(self):
                 ending = self._serve_fenced()
             self._log_end(ending, time.monotonic() - started)
         finally:
@@ -151,12 +165,14 @@ class Connection:
     def _serve_fenced(self) -> Ending:
         """Serve, and whatever happens leave nothing behind: a fault of ours ends one association, not the service."""
         try:
-            sockets.tune(self._socket)
-            limits = self.shared.limits
-            sockets.limit_waiting(self._socket, receive=min(TICK, limits.shortest), send=limits.stall)
+            self._prepare()
             return self._serve()
         except TimedOut as timer:
             return Ending(str(timer))
+        except TlsError as error:
+            if not error.said_nothing:
+                self._registry.seldom.tell((self.host, str(error)), "tls.failed", peer=self._peer, reason=error)
+            return Ending("no TLS connection")
         except OSError as error:
             return Ending(f"connection lost: {error.strerror or error}")
         except Exception as error:  # noqa: BLE001  the fence of an association
@@ -167,6 +183,20 @@ class Connection:
             self._cancel()
             self._events.ended()
             self._association.close()
+
+    def _prepare(self) -> None:
+        """Tune the socket, and put TLS around it where that is wanted: here, for a handshake may take its time."""
+        sockets.tune(self._socket)
+        limits = self.shared.limits
+        receive, send = min(TICK, limits.shortest), limits.stall
+        if not self._is_secure:
+            sockets.limit_waiting(self._socket, receive=receive, send=send)
+            return
+        if self.shared.tls is None:  # it waited at a port that a reload has closed
+            raise TlsError("tls-port was switched off", said_nothing=True)
+        self._socket = secured = transport.wrap(self.shared.tls.context(), self._socket)
+        transport.shake_hands(secured, limits.artim)
+        secured.limit_waiting(receive=receive, send=send)
 
     def _cancel(self) -> None:
         """Drop a message that will not be completed; its sender got no success for it and has to send it again."""
@@ -264,6 +294,7 @@ class Connection:
             **facts,
             contexts=f"{len(accepted)}/{len(request.presentation_contexts)}",
             implementation=info.implementation_version_name or info.implementation_class_uid,
+            tls=identity.description_of(self._socket) if isinstance(self._socket, TlsSocket) else None,
         )
         self._provider = ServiceProvider(accepted, self.shared.services, request.calling_ae_title)
         self._send(self._association.accept(answer, info.max_length_received))
@@ -272,7 +303,8 @@ class Connection:
         """What stands against the association; what may be otherwise in a minute comes last."""
         if rejection := negotiation.rejection(request, self.shared.policy):
             return Refusal(rejection)
-        if refusal := self.shared.access.refusal(request, self.host):
+        certified = list(identity.names_of(self._socket)) if isinstance(self._socket, TlsSocket) else []
+        if refusal := self.shared.access.refusal(request, self.host, certified):
             return refusal
         if limit := self._registry.admit(self):
             return Refusal(negotiation.LOCAL_LIMIT_EXCEEDED, f"{limit} is reached")

@@ -5,12 +5,14 @@ whose pipe nobody reads, loses lines and says how many, and never holds up a sto
 """
 
 import json
+import os
 import re
 import sys
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from enum import IntEnum
+from io import FileIO
 from pathlib import Path
 from queue import SimpleQueue
 from typing import IO, Protocol, TypeAlias
@@ -69,11 +71,13 @@ class StreamSink:
 class FileSink:
     """A file that is put aside as `.1`, `.2` … before it grows over its size; the oldest are removed.
 
-    `max_size` is in bytes, `kept` how many are kept aside. Raises OSError when the file can't be opened.
+    `max_size` is in bytes, `kept` how many are kept aside, `mode` the permissions of a new one, less the umask. Raises
+    OSError when the file can't be opened.
     """
 
-    def __init__(self, path: Path, max_size: int, kept: int) -> None:
+    def __init__(self, path: Path, max_size: int, kept: int, *, mode: int = 0o666) -> None:
         self._path = path
+        self._mode = mode
         self._max_size = max_size
         self._kept = kept
         self.name = str(path)
@@ -106,7 +110,7 @@ class FileSink:
             self._size = 0
 
     def _open(self) -> None:
-        self._file = self._path.open("ab", buffering=0)
+        self._file = FileIO(self._path, "a", opener=lambda path, flags: os.open(path, flags, self._mode))
         self._size = self._file.tell()
 
 

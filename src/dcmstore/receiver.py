@@ -70,6 +70,7 @@ def shared_of(
     return Shared(
         policy=wiring.negotiation_policy_of(settings, sop_classes),
         access=wiring.access_of(settings),
+        tls=wiring.tls_of(settings, log),
         limits=Limits(settings.artim_timeout, settings.idle_timeout, settings.stall_timeout),
         services={
             CommandField.C_ECHO_RQ: VerificationService(),

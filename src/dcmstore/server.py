@@ -24,10 +24,19 @@ class Endpoint(NamedTuple):
 
     address: str
     port: int
+    is_secure: bool = False  # by TLS
+
+
+class Listener(NamedTuple):
+    """A socket at an endpoint."""
+
+    socket: socket.socket
+    is_secure: bool
 
 
 def endpoints_of(settings: Settings) -> list[Endpoint]:
-    return [Endpoint(settings.bind, settings.port)]
+    plain = [] if settings.tls_only else [Endpoint(settings.bind, settings.port)]
+    return plain + ([Endpoint(settings.bind, settings.tls_port, is_secure=True)] if settings.tls_port else [])
 
 
 def _nothing() -> None:
@@ -55,14 +64,14 @@ class Server:
         self._leaving: set[Connection] = set()  # that made room
         self._lock = threading.Lock()
         self._is_refusing = False
-        self._listeners: dict[Endpoint, socket.socket] = {}
+        self._listeners: dict[Endpoint, Listener] = {}
         self._came_round = threading.Event()
         self._stored = 0  # by connections that are closed
 
     @property
     def address(self) -> tuple[str, int]:
         """Where the server listens. Only between `start` and `stop`."""
-        name = next(iter(self._listeners.values())).getsockname()
+        name = next(iter(self._listeners.values())).socket.getsockname()
         return name[0], name[1]
 
     @property
@@ -182,15 +191,16 @@ class Server:
 
     # --- the accepting thread ---------------------------------------------------------------------
 
-    def _listen(self, settings: Settings) -> dict[Endpoint, socket.socket]:
+    def _listen(self, settings: Settings) -> dict[Endpoint, Listener]:
         """A listener for each endpoint of the settings: the one that it has, or a new one."""
-        listeners: dict[Endpoint, socket.socket] = {}
+        listeners: dict[Endpoint, Listener] = {}
         with contextlib.ExitStack() as opened:
             for endpoint in endpoints_of(settings):
                 listener = self._listeners.get(endpoint)
                 if listener is None:
-                    listener = opened.enter_context(sockets.listen(*endpoint))
-                    listener.setblocking(False)
+                    listening = opened.enter_context(sockets.listen(endpoint.address, endpoint.port))
+                    listening.setblocking(False)
+                    listener = Listener(listening, endpoint.is_secure)
                 listeners[endpoint] = listener
             opened.pop_all()
         return listeners
@@ -208,7 +218,8 @@ class Server:
                     self._renew(selector)
                     self._accept_on(selector)
         finally:
-            for resource in (*self._listeners.values(), self._wake_receiver, self._wake_sender):
+            listening = [listener.socket for listener in self._listeners.values()]
+            for resource in (*listening, self._wake_receiver, self._wake_sender):
                 resource.close()
             if not self.is_stopping:
                 self.has_fault = True
@@ -220,12 +231,12 @@ class Server:
         wanted = set(self._listeners.values())
         watched = {key.data for key in selector.get_map().values()} - {None}
         for listener in wanted - watched:
-            selector.register(listener, selectors.EVENT_READ, listener)
+            selector.register(listener.socket, selectors.EVENT_READ, listener)
         for listener in watched - wanted:
-            selector.unregister(listener)
+            selector.unregister(listener.socket)
             while self._accept_one(listener):
                 pass
-            listener.close()
+            listener.socket.close()
 
     def _accept_on(self, selector: selectors.BaseSelector) -> None:
         """Accept until the thread is woken."""
@@ -238,16 +249,16 @@ class Server:
             for listener in ready:
                 self._accept_one(listener)
 
-    def _accept_one(self, listener: socket.socket) -> bool:
+    def _accept_one(self, listener: Listener) -> bool:
         """Give the next connection its thread; false when there is none, or the system has no room for it."""
         try:
-            peer_socket, address = listener.accept()
+            peer_socket, address = listener.socket.accept()
         except BlockingIOError:
             return False  # the peer is gone again
         except OSError as error:
             return self._refuse(error.strerror)
         with self._lock:
-            connection = Connection(peer_socket, address, self._shared, self)
+            connection = Connection(peer_socket, address, self._shared, self, is_secure=listener.is_secure)
             oldest = next(iter(self._unassociated)) if len(self._unassociated) >= MAX_UNASSOCIATED else None
             self._unassociated[connection] = None
             if oldest is not None:

@@ -4,17 +4,13 @@ Each field of Settings carries its key. config.py reads an ini by this table and
 tests hold the documentation to it.
 """
 
-import os
-import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from dcmstore.hosts import HOST_ALLOWED, host_rule
-
-MAX_AE_TITLE = 16  # characters (PS3.5 6.2)
-AE_TITLE_ALLOWED = f"1 to {MAX_AE_TITLE} ASCII characters without a backslash"
+from dcmstore import values
+from dcmstore.hosts import HOST_ALLOWED
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,291 +51,209 @@ def _key(
     return field(default=default, metadata={"key": Key(Spelling(name, parse, allowed), about, original)})
 
 
-# --- how values are read: each raises ValueError on what is not allowed ------------------------------
-
-
-def ae_title(value: str) -> str:
-    """An AE title as AE_TITLE_ALLOWED says, in the ini and on the command line."""
-    if not 1 <= len(value) <= MAX_AE_TITLE or not value.isascii() or not value.isprintable() or "\\" in value:
-        raise ValueError
-    return value
-
-
-def _listed(value: str, check: Callable[[str], object]) -> tuple[str, ...]:
-    """What stands between commas, each checked by something that raises ValueError."""
-    items = tuple(item.strip() for item in value.split(",")) if value else ()
-    for item in items:
-        check(item)
-    return items
-
-
-def _hosts(value: str) -> tuple[str, ...]:
-    return _listed(value, host_rule)
-
-
-def split_ae_at_host(item: str) -> tuple[str, str]:
-    """`AE@host` or `AE` -> the AE title and the host, which may be missing."""
-    title, _, host = item.partition("@")
-    return title, host
-
-
-def _ae_titles(value: str) -> tuple[str, ...]:
-    def check(item: str) -> None:
-        title, host = split_ae_at_host(item)
-        ae_title(title)
-        if "@" in item:
-            host_rule(host)
-
-    return _listed(value, check)
-
-
-class Permissions(int):
-    """Permissions of files as Linux has them; text shows them in octal digits, as people write them."""
-
-    def __str__(self) -> str:
-        return f"{int(self):04o}"
-
-    @property
-    def umask(self) -> int:
-        """What is taken away from files and folders that are made: who may read a folder may also enter it."""
-        return 0o777 & ~(self | (self & 0o444) >> 2)
-
-
-def _permissions(value: str) -> Permissions:
-    if not re.fullmatch(r"0?6[0246][0246]", value):
-        raise ValueError
-    return Permissions(value, 8)
-
-
-def _optional_path(value: str) -> Path | None:
-    return folder(value) if value else None
-
-
-def _optional_number(low: int, high: int) -> tuple[Callable[[str], int | None], str]:
-    parse, allowed = _number(low, high)
-    return lambda value: parse(value) if value else None, f"{allowed}, or nothing"
-
-
-def _number(low: int, high: int) -> tuple[Callable[[str], int], str]:
-    def parse(value: str) -> int:
-        if not re.fullmatch(r"[0-9]{1,9}", value) or not low <= int(value) <= high:
-            raise ValueError
-        return int(value)
-
-    return parse, f"a whole number from {low} to {high}"
-
-
-def _switch(value: str) -> bool:
-    return {"0": False, "1": True}[value]
-
-
-def _one_of(*choices: str) -> tuple[Callable[[str], str], str]:
-    def parse(value: str) -> str:
-        if value.lower() not in choices:
-            raise ValueError
-        return value.lower()
-
-    return parse, "one of " + ", ".join(choices)
-
-
-def _max_pdu(value: str) -> int:
-    number = int(value) if re.fullmatch(r"[0-9]{1,9}", value) else -1
-    if number != 0 and not 4096 <= number <= 16 * 1024 * 1024:
-        raise ValueError
-    return number
-
-
-def folder(value: str) -> Path:
-    """A path; whatever stands behind the equal sign belongs to it, blanks and signs of comments too."""
-    is_of_windows = re.match(r"[A-Za-z]:|\\\\", value) is not None
-    if not value or "\0" in value or (is_of_windows and os.name != "nt"):
-        raise ValueError
-    return Path(value)
-
-
-def _optional_switch(value: str) -> bool | None:
-    return _switch(value) if value else None
-
-
-def _num_threads(value: str) -> int:
-    """Empty and 0 mean 5, as in the original."""
-    return _number(0, 10_000)[0](value or "0") or 5
-
-
-def _text(value: str) -> str:
-    return value
-
-
-_SWITCH = (_switch, "0 (off) or 1 (on)")
-_FOLDER = (folder, "a folder" if os.name == "nt" else "a folder of this system, not a drive or share of Windows")
-_SECONDS = _number(1, 86_400)
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
     """All settings. Folders are absolute once `read` has returned them; times are in seconds."""
 
     local_ae: str = _key(
-        "localAE", "DCMSTORE", ae_title, AE_TITLE_ALLOWED,
+        "localAE", "DCMSTORE", values.ae_title, values.AE_TITLE_ALLOWED,
         "AE title of this receiver, as agreed with the PACS administrator.",
-        Spelling("AE", ae_title, AE_TITLE_ALLOWED),
+        Spelling("AE", values.ae_title, values.AE_TITLE_ALLOWED),
     )  # fmt: skip
     port: int = _key(
-        "port", 11112, *_number(0, 65535),
+        "port", 11112, *values.number(0, 65535),
         "TCP port to listen on; 0 takes a free one. DICOM's own are 104 (Linux: root only) and 11112.",
     )  # fmt: skip
     bind: str = _key(
-        "bind", "", _text, "an address of this machine, or nothing for all of them",
+        "bind", "", values.text, "an address of this machine, or nothing for all of them",
         "Address to listen on. Empty: all addresses, IPv4 and IPv6.",
     )  # fmt: skip
+    tls_port: int = _key(
+        "tls-port", 0, *values.number(0, 65535),
+        "A second TCP port, for DICOM over TLS; 0: none. DICOM's own is 2762. Needs tls-certificate.",
+    )  # fmt: skip
+    tls_only: bool = _key(
+        "tls-only", False, *values.SWITCH, "1: listen on tls-port only.",
+    )  # fmt: skip
+    tls_certificate: Path | None = _key(
+        "tls-certificate", None, values.optional_path, "a file in PEM, or nothing",
+        "Certificate of this receiver, followed by those of the authorities between it and the one that senders trust.",
+    )  # fmt: skip
+    tls_key: Path | None = _key(
+        "tls-key", None, values.optional_path, "a file in PEM without a passphrase, or nothing",
+        "Its private key. Empty: it is in the file of the certificate.",
+    )  # fmt: skip
+    tls_client: str = _key(
+        "tls-client", "none", *values.one_of("none", "optional", "required"),
+        "Certificates of senders: none are asked for, optional ones are verified, or they are required.",
+    )  # fmt: skip
+    tls_ca: Path | None = _key(
+        "tls-ca", None, values.optional_path, "a file in PEM, or nothing",
+        "Certificates of the authorities that senders' certificates come from.",
+    )  # fmt: skip
+    tls_crl: Path | None = _key(
+        "tls-crl", None, values.optional_path, "a file in PEM, or nothing",
+        "Revocation lists of these authorities. Empty: revoked certificates are not noticed.",
+    )  # fmt: skip
+    tls_names: tuple[str, ...] = _key(
+        "tls-names", (), values.tls_names, "pairs AE:name separated by commas, or nothing",
+        "Binds an AE title to a sender's certificate, as CT1:ct1.hospital.example, by its common name or another "
+        "name in it. Such an AE title is rejected with another certificate or none.",
+    )  # fmt: skip
+    tls_profile: str = _key(
+        "tls-profile", "bcp195", *values.one_of("bcp195", "bcp195-modified"),
+        "Security profile of PS3.15: bcp195 is B.12, bcp195-modified is B.13 with more cipher suites. Both take "
+        "TLS 1.2 and 1.3.",
+    )  # fmt: skip
     img_dir: Path = _key(
-        "IMG-DIR", Path("received/images"), *_FOLDER,
+        "IMG-DIR", Path("received/images"), *values.FOLDER,
         "Root folder of images. A relative path starts at the folder of this file.",
     )  # fmt: skip
     rdsr_dir: Path = _key(
-        "RDSR-DIR", Path("received/rdsr"), *_FOLDER,
+        "RDSR-DIR", Path("received/rdsr"), *values.FOLDER,
         "Root folder of radiation dose structured reports.",
     )  # fmt: skip
     sr_sub: bool | None = _key(
-        "SRsub", None, _optional_switch, "0, 1 or nothing",
+        "SRsub", None, values.optional_switch, "0, 1 or nothing",
         "Nothing: dose reports go into RDSR-DIR, other structured reports with the images. 0: every structured report "
         "goes into RDSR-DIR. 1: every structured report goes into the tree of the images, by its Series Number.",
     )  # fmt: skip
     logfile: bool = _key(
-        "logfile", True, *_SWITCH,
+        "logfile", True, *values.SWITCH,
         "Write the log to DcmStore.log beside this file as well as to the console.",
     )  # fmt: skip
     folder_tree: bool = _key(
-        "folder-tree", True, *_SWITCH,
+        "folder-tree", True, *values.SWITCH,
         "1: images go into a tree of folders below IMG-DIR. 0: all into IMG-DIR itself.",
     )  # fmt: skip
     order_by_patient_id: bool = _key(
-        "order-by-patientID", True, *_SWITCH,
+        "order-by-patientID", True, *values.SWITCH,
         "The master folder is named by 1: Patient ID, 0: Patient's Name.",
     )  # fmt: skip
     order_by_study: bool = _key(
-        "order-by-study", True, *_SWITCH, "Below it, a folder by Study ID.",
+        "order-by-study", True, *values.SWITCH, "Below it, a folder by Study ID.",
     )  # fmt: skip
     order_by_series: bool = _key(
-        "order-by-series", True, *_SWITCH, "Below that, a folder by Series Number.",
+        "order-by-series", True, *values.SWITCH, "Below that, a folder by Series Number.",
     )  # fmt: skip
     image_name_index: bool = _key(
-        "image-name-index", False, *_SWITCH,
+        "image-name-index", False, *values.SWITCH,
         "Name the files of the tree by modality and Instance Number, such as CT_00012, in place of the UID. "
         "Needs folder-tree, and switches order-by-study and order-by-series on.",
     )  # fmt: skip
     dicomdir: bool = _key(
-        "dicomdir", False, *_SWITCH,
+        "dicomdir", False, *values.SWITCH,
         "Keep a DICOMDIR in each master folder. Needs folder-tree, and switches image-name-index, order-by-study and "
         "order-by-series on, for names on a DICOM medium have at most 8 characters.",
     )  # fmt: skip
     rdsr_tree: bool = _key(
-        "RDSR-tree", False, *_SWITCH,
+        "RDSR-tree", False, *values.SWITCH,
         "1: dose reports get the same tree below RDSR-DIR. 0: all into RDSR-DIR itself.",
     )  # fmt: skip
     duplicates: str = _key(
-        "duplicates", "both", *_one_of("both", "replace", "keep"),
+        "duplicates", "both", *values.one_of("both", "replace", "keep"),
         "When a different object comes under a SOP Instance UID that is already stored: both keeps the newcomer "
         "as `UID (2).dcm`, replace puts it in the old one's place, keep refuses it with status 0111.",
     )  # fmt: skip
     durable: bool = _key(
-        "durable", True, *_SWITCH,
+        "durable", True, *values.SWITCH,
         "1: success is answered when the object survives a power cut. 0: when the system has it; for speed tests.",
     )  # fmt: skip
     accept_unknown: bool = _key(
-        "accept-unknown", True, *_SWITCH,
+        "accept-unknown", True, *values.SWITCH,
         "Store SOP classes that the standard does not list, such as private ones.",
     )  # fmt: skip
     prefer_syntax: str = _key(
-        "prefer-syntax", "uncompressed", *_one_of("uncompressed", "sender", "compressed"),
+        "prefer-syntax", "uncompressed", *values.one_of("uncompressed", "sender", "compressed"),
         "Transfer syntax to take when a sender proposes several in one context: uncompressed and compressed take "
         "the first of that kind, sender takes the one it names first. Objects are stored as they are sent.",
     )  # fmt: skip
     profile: str = _key(
-        "profile", "", _text, "the name of a profile, or nothing for the first",
+        "profile", "", values.text, "the name of a profile, or nothing for the first",
         "Which profile of PresContextCfg.ini to use. With that file beside this one, only the SOP classes and transfer "
         "syntaxes that the profile lists are accepted, and accept-unknown and prefer-syntax do not count.",
     )  # fmt: skip
     check_called_ae: bool = _key(
-        "check-called-ae", False, *_SWITCH, "Reject senders that call another AE title than localAE.",
+        "check-called-ae", False, *values.SWITCH, "Reject senders that call another AE title than localAE.",
     )  # fmt: skip
     allowed_ae: tuple[str, ...] = _key(
-        "allowed-ae", (), _ae_titles,
+        "allowed-ae", (), values.ae_titles,
         f"AE titles separated by commas, each alone or as AE@host, or nothing; a host is {HOST_ALLOWED}",
         "AE titles that may send, as CT1, or as CT1@192.0.2.10 where it may do so from one host or network only. "
         "Empty: all.",
     )  # fmt: skip
     allowed_hosts: tuple[str, ...] = _key(
-        "allowed-hosts", (), _hosts, f"hosts separated by commas, or nothing; each is {HOST_ALLOWED}",
+        "allowed-hosts", (), values.hosts, f"hosts separated by commas, or nothing; each is {HOST_ALLOWED}",
         "Hosts that may send. Empty: all.",
     )  # fmt: skip
     users: Path | None = _key(
-        "users", None, _optional_path, "a file that `dcmstore user add NAME` writes, or nothing",
+        "users", None, values.optional_path, "a file that `dcmstore user add NAME` writes, or nothing",
         "File of users and their hashed passcodes. A sender that gives a user name with a passcode is then rejected "
         "unless both are right.",
     )  # fmt: skip
     require_user: bool = _key(
-        "require-user", False, *_SWITCH,
+        "require-user", False, *values.SWITCH,
         "Reject senders that give no user name with a passcode. Needs users.",
     )  # fmt: skip
     max_associations: int = _key(
-        "max-associations", 100, *_number(1, 10_000),
+        "max-associations", 100, *values.number(1, 10_000),
         "Associations served at once. One more is rejected for the moment; senders try again.",
-        Spelling("num_threads", _num_threads, "a whole number from 0 to 10000, or nothing; 0 and nothing mean 5"),
+        Spelling("num_threads", values.num_threads, "a whole number from 0 to 10000, or nothing; 0 and nothing mean 5"),
     )  # fmt: skip
     max_associations_per_ae: int | None = _key(
-        "max-associations-per-ae", None, *_optional_number(1, 10_000),
+        "max-associations-per-ae", None, *values.optional_number(1, 10_000),
         "Of these, how many one calling AE title may have. Empty: nine of ten, so that one sender can't keep the "
         "others out.",
     )  # fmt: skip
     max_associations_per_host: int | None = _key(
-        "max-associations-per-host", None, *_optional_number(1, 10_000),
+        "max-associations-per-host", None, *values.optional_number(1, 10_000),
         "How many one host may have. Empty: nine of ten of max-associations.",
     )  # fmt: skip
     max_object_size: int = _key(
-        "max-object-size", 20_000, *_number(1, 10_000_000),
+        "max-object-size", 20_000, *values.number(1, 10_000_000),
         "Size in megabytes up to which an object is taken. A larger one is refused with status A700.",
     )  # fmt: skip
     min_free_space: int = _key(
-        "min-free-space", 500, *_number(0, 10_000_000),
+        "min-free-space", 500, *values.number(0, 10_000_000),
         "Megabytes of a disk that images leave free: with less, they are refused with status A700 before their data is "
         "written. Dose reports may use what is left, so that they still land when the disk is full of images.",
     )  # fmt: skip
-    permissions: Permissions = _key(
-        "permissions", Permissions(0o640), _permissions, "three octal digits such as 0640: 6, then two of 0, 2, 4, 6",
+    permissions: values.Permissions = _key(
+        "permissions", values.Permissions(0o640), values.permissions,
+        "three octal digits such as 0640: 6, then two of 0, 2, 4, 6",
         "Permissions on Linux of files that are made: for the owner, the group and others. Folders are like them, and "
         "can be entered by who may read.",
     )  # fmt: skip
     max_pdu: int = _key(
-        "max-pdu", 131_072, _max_pdu, "0 (no limit) or 4096 to 16777216",
+        "max-pdu", 131_072, values.max_pdu, "0 (no limit) or 4096 to 16777216",
         "Longest PDU to ask senders for, in bytes.",
     )  # fmt: skip
     artim_timeout: int = _key(
-        "artim-timeout", 30, *_SECONDS,
+        "artim-timeout", 30, *values.SECONDS,
         "Seconds that a sender has for its association request, and at the end to close the connection.",
     )  # fmt: skip
     idle_timeout: int = _key(
-        "idle-timeout", 600, *_SECONDS, "Seconds that an association may be open without a message.",
+        "idle-timeout", 600, *values.SECONDS, "Seconds that an association may be open without a message.",
     )  # fmt: skip
     stall_timeout: int = _key(
-        "stall-timeout", 60, *_SECONDS, "Seconds without progress in the middle of a message.",
+        "stall-timeout", 60, *values.SECONDS, "Seconds without progress in the middle of a message.",
     )  # fmt: skip
     stop_timeout: int = _key(
-        "stop-timeout", 20, *_SECONDS, "Seconds that objects under way get to finish when the receiver stops.",
+        "stop-timeout", 20, *values.SECONDS, "Seconds that objects under way get to finish when the receiver stops.",
     )  # fmt: skip
     log_level: str = _key(
-        "log-level", "info", *_one_of("debug", "info", "warning", "error"),
+        "log-level", "info", *values.one_of("debug", "info", "warning", "error"),
         "How much to log. debug shows every PDU.",
     )  # fmt: skip
     log_patient: bool = _key(
-        "log-patient", False, *_SWITCH,
+        "log-patient", False, *values.SWITCH,
         "1: paths in the log show the patient's folder. 0: they show * in its place.",
     )  # fmt: skip
     logfile_size: int = _key(
-        "logfile-size", 10, *_number(1, 10_000), "Size in megabytes at which a log file is put aside.",
+        "logfile-size", 10, *values.number(1, 10_000), "Size in megabytes at which a log file is put aside.",
     )  # fmt: skip
     logfile_keep: int = _key(
-        "logfile-keep", 9, *_number(1, 1_000), "How many log files put aside are kept.",
+        "logfile-keep", 9, *values.number(1, 1_000), "How many log files put aside are kept.",
     )  # fmt: skip
 
 

@@ -6,17 +6,19 @@ import os
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
-from dcmstore import logs, users
+from dcmstore import logs, users, values
 from dcmstore.access import Access
 from dcmstore.config import Configuration
 from dcmstore.errors import ConfigurationError, reason_of
 from dcmstore.events import FolderUpdater
 from dcmstore.hosts import HostRule, host_rule
-from dcmstore.settings import Settings, split_ae_at_host
+from dcmstore.settings import Settings
 from dcmstore.storage import files
 from dcmstore.storage.filing import FilingPolicy, Root
 from dcmstore.storage.space import MEGABYTE, SizeLimits
 from dcmstore.storage.store import Duplicates, Store
+from dcmstore.tls.context import TlsSettings
+from dcmstore.tls.renewal import Renewal
 from dcmstore.ul.negotiation import Policy
 
 LOG_NAME = "DcmStore.log"
@@ -75,15 +77,37 @@ def negotiation_policy_of(settings: Settings, profile: Mapping[str, tuple[str, .
 def access_of(settings: Settings) -> Access:
     """Who may send. Raises ConfigurationError when the file of users can't be read."""
     ae_titles: dict[str, tuple[HostRule, ...]] = {}
-    for ae_title, host in map(split_ae_at_host, settings.allowed_ae):
+    for ae_title, host in map(values.split_ae, settings.allowed_ae):
         known = ae_titles.get(ae_title)
         anywhere = not host or known == ()  # `CT1` beside `CT1@host` allows it everywhere
         ae_titles[ae_title] = () if anywhere else (*(known or ()), host_rule(host))
     return Access(
         hosts=tuple(map(host_rule, settings.allowed_hosts)),
         ae_titles=ae_titles,
+        certificates=dict(values.split_ae(item, ":") for item in settings.tls_names),
         users=users.read(settings.users) if settings.users else None,
         requires_user=settings.require_user,
+    )
+
+
+def tls_of(settings: Settings, log: logs.Log) -> Renewal | None:
+    """What connections to `tls-port` are secured by, or None without one. Raises ConfigurationError."""
+    if not settings.tls_port:
+        if settings.tls_only:
+            raise ConfigurationError("tls-only= 1: allowed is 0, for there is no tls-port; DICOM's own is 2762")
+        return None
+    if settings.tls_certificate is None:
+        raise ConfigurationError(f"tls-port= {settings.tls_port}: needs a tls-certificate, a file in PEM")
+    return Renewal(
+        TlsSettings(
+            certificate=settings.tls_certificate,
+            key=settings.tls_key,
+            ca=settings.tls_ca,
+            crl=settings.tls_crl,
+            client=settings.tls_client,
+            profile=settings.tls_profile,
+        ),
+        log,
     )
 
 

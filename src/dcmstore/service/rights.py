@@ -1,6 +1,7 @@
-"""settings and a user -> what that user may not do yet, as commands where they are safe and as advice where not.
+"""settings and a user -> what that user may not do yet: as commands where they are safe, as advice where not.
 
-What `install` made, or finds empty, it gives to the user. What holds files of somebody it leaves alone, and says which
+What lies in a folder of dcmstore's own is opened to the group of the user, and `delete` shuts it again. A root folder
+that is missing or empty is given to the user. What holds files of somebody is left alone, and the advice says which
 command would do. Only owners and modes are looked at: an access list may allow more than is known here.
 """
 
@@ -8,23 +9,22 @@ import grp
 import pwd
 import shlex
 import stat
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeAlias
 
-from dcmstore import wiring
+from dcmstore import profile, wiring
 from dcmstore.config import Configuration
 from dcmstore.service import unit
 
-_Command: TypeAlias = tuple[str, ...]
+Command: TypeAlias = tuple[str, ...]
+Was: TypeAlias = tuple[str, int, int]  # a path, the number of its group, its mode
 
-_WRITE_FOLDER = stat.S_IROTH | stat.S_IWOTH | stat.S_IXOTH
-_PASS = stat.S_IXOTH
-_READ = stat.S_IROTH
+READ, WRITE, PASS = stat.S_IROTH, stat.S_IWOTH, stat.S_IXOTH
 
 # Beside the root folders, what may lie in a folder that is dcmstore's own.
-_OWN_NAMES = ("DcmStore*", "PresContextCfg.ini")
+_OWN_NAMES = ("DcmStore*", profile.FILE_NAME)
 _WRITTEN_NAMES = (f"{wiring.LOG_NAME}*", wiring.JOURNAL_NAME)
 
 
@@ -47,77 +47,82 @@ class Account:
         return cls(name, grp.getgrgid(entry.pw_gid).gr_name, entry.pw_uid, frozenset(groups))
 
     def may(self, wanted: int, path: Path) -> bool:
-        """`wanted` is in the bits of the others."""
+        """`wanted` is in READ, WRITE and PASS. Raises OSError where the path can't be looked at."""
         status = path.stat()
         shift = 6 if status.st_uid == self.uid else 3 if status.st_gid in self.groups else 0
         return self.uid == 0 or wanted == (status.st_mode >> shift) & wanted
 
 
+@dataclass(frozen=True, slots=True)
+class _Need:
+    """What the user must be able to do to a path, and the change of its mode that would allow it to the group."""
+
+    path: Path
+    wanted: int
+    mode: str
+    words: str
+
+
 @dataclass(slots=True)
 class Rights:
-    """Commands to run, what to say, and what the ini's folder was when they change it."""
+    """Commands to run, what to say, and how things were that the commands change."""
 
-    commands: list[_Command] = field(default_factory=list)
+    commands: list[Command] = field(default_factory=list)
     advice: list[str] = field(default_factory=list)
-    folder_was: tuple[int, int] | None = None
+    were: list[Was] = field(default_factory=list)
 
 
 def missing(configuration: Configuration, program: unit.Program, account: Account) -> Rights:
-    """What the user needs and does not have."""
+    """What the user needs and does not have. Raises OSError where a folder can't be looked at."""
     rights = Rights()
+    own = unit.folder_of(configuration)
+    foreign = _foreign(configuration)
+    for need in (*_needs(configuration), *_passes(configuration, program)):
+        if account.may(need.wanted, need.path):
+            continue
+        if not foreign and (need.path == own or own in need.path.parents):
+            _open(rights, need, account)
+        else:
+            _advise(rights, need, account)
     for folder in wiring.roots_of(configuration.settings).values():
-        _for_root(rights, folder, account)
+        _give_root(rights, folder, account)
     if unit.writes_beside_ini(configuration.settings):
-        _for_ini_folder(rights, configuration, account)
-    read = unit.read_paths(configuration)
-    for path in (configuration.path, *read[1:]):
-        if path.is_file() and not account.may(_READ, path):
-            _advise(rights, f"{account.name} can't read {path}", ("chgrp", account.group, path), ("chmod", "g+r", path))
-    for folder in _closed({*unit.written_folders(configuration), *read, *program.folders}, account):
-        _advise(rights, f"{account.name} can't pass through {folder}", ("chmod", "o+x", folder))
+        rights.commands += _gifts_of_logs(own, account)
     return rights
 
 
-def undo(record: unit.Record) -> list[_Command]:
-    """The ini's folder as it was."""
-    if record.folder_was is None:
-        return []
-    group, mode = record.folder_was
-    folder = str(Path(record.ini).parent)
-    return [("chgrp", str(group), folder), ("chmod", f"{mode:04o}", folder)]
-
-
-def _for_root(rights: Rights, folder: Path, account: Account) -> None:
-    own = ("chown", f"{account.name}:", str(folder))
-    if not folder.exists():
-        rights.commands += [("mkdir", "-p", str(folder)), own, ("chmod", "0750", str(folder))]
-    elif account.may(_WRITE_FOLDER, folder):
-        pass
-    elif not folder.is_dir() or any(folder.iterdir()):
-        about = f"{account.name} can't write {folder}, which holds files and was left as it is"
-        _advise(rights, about, ("chown", "-R", f"{account.name}:", folder))
-    else:
-        rights.commands.append(own)
-
-
-def _for_ini_folder(rights: Rights, configuration: Configuration, account: Account) -> None:
-    """The log is made, and put aside, in it; the ini stays out of the user's hands, which is what `t` is for."""
-    folder = unit.folder_of(configuration)
-    written = sorted(path for name in _WRITTEN_NAMES for path in folder.glob(name))
-    rights.commands += [
-        ("chown", f"{account.name}:", str(path)) for path in written if path.stat().st_uid != account.uid
+def undo(record: unit.Record) -> list[Command]:
+    """What was opened as it was, as far as it is still there."""
+    return [
+        command
+        for path, group, mode in reversed(record.were)  # the oldest counts
+        if Path(path).exists()
+        for command in (("chgrp", str(group), path), ("chmod", f"{mode:04o}", path))
     ]
-    if account.may(_WRITE_FOLDER, folder):
-        return
-    if others := _foreign(configuration):
-        rights.advice.append(
-            f"{account.name} can't write the log into {folder}, which is not for dcmstore alone ({others[0].name} is "
-            "there too): put DcmStore.ini into a folder of its own, or set logfile= 0 and dicomdir= 0"
-        )
-        return
-    status = folder.stat()
-    rights.folder_was = status.st_gid, stat.S_IMODE(status.st_mode)
-    rights.commands += [("chgrp", account.group, str(folder)), ("chmod", "g+rwx,+t", str(folder))]
+
+
+# --- what is needed ------------------------------------------------------------------------------
+
+
+def _needs(configuration: Configuration) -> Iterator[_Need]:
+    folder, *named = unit.read_paths(configuration)
+    if unit.writes_beside_ini(configuration.settings):
+        # `t`: the service makes and puts aside its log there, and can't put another ini in the place of this one.
+        yield _Need(folder, READ | WRITE | PASS, "g+rwx,+t", "write the log into")
+    else:
+        yield _Need(folder, READ | PASS, "g+rx", "read")
+    for path in (configuration.path.absolute(), folder / profile.FILE_NAME, *named):
+        if path.exists():
+            yield _Need(path, READ, "g+r", "read")
+
+
+def _passes(configuration: Configuration, program: unit.Program) -> Iterator[_Need]:
+    """Folders on the way. Those that the unit hides are passed in another way: it lets in what lies in them."""
+    places = {*wiring.roots_of(configuration.settings).values(), *unit.read_paths(configuration), *program.folders}
+    own = unit.folder_of(configuration)
+    for folder in sorted({parent for place in places for parent in place.parents} - {own}):
+        if folder.is_dir() and (own in folder.parents or not unit.is_hidden(folder)):
+            yield _Need(folder, PASS, "g+x", "pass through")
 
 
 def _foreign(configuration: Configuration) -> list[Path]:
@@ -127,14 +132,46 @@ def _foreign(configuration: Configuration) -> list[Path]:
     return sorted(path for path in beside if path not in ours and not any(map(path.match, _OWN_NAMES)))
 
 
-def _closed(folders: Iterable[Path], account: Account) -> Iterator[Path]:
-    """Folders on the way that the user can't pass; those that the unit hides are passed in another way."""
-    above = {parent for folder in folders for parent in folder.parents}
-    for folder in sorted(above):
-        if folder.is_dir() and not unit.is_hidden(folder) and not account.may(_PASS, folder):
-            yield folder
+# --- what is done about it -----------------------------------------------------------------------
 
 
-def _advise(rights: Rights, about: str, *commands: tuple[object, ...]) -> None:
-    shown = " && ".join(f"sudo {shlex.join(map(str, words))}" for words in commands)
-    rights.advice.append(f"{about}: {shown}")
+def _open(rights: Rights, need: _Need, account: Account) -> None:
+    status = need.path.stat()
+    rights.were.append((str(need.path), status.st_gid, stat.S_IMODE(status.st_mode)))
+    rights.commands += [("chgrp", account.group, str(need.path)), ("chmod", need.mode, str(need.path))]
+
+
+def _advise(rights: Rights, need: _Need, account: Account) -> None:
+    about = f"the user {account.name} can't {need.words} {need.path}"
+    if need.wanted & WRITE:
+        do = "put DcmStore.ini into a folder of its own, or set logfile= 0 and dicomdir= 0"
+    elif need.wanted == PASS:
+        do = _sudo("chmod", "o+x", str(need.path))
+    else:
+        do = f"{_sudo('chgrp', account.group, str(need.path))} && {_sudo('chmod', need.mode, str(need.path))}"
+    rights.advice.append(f"{about}: {do}")
+
+
+def _give_root(rights: Rights, folder: Path, account: Account) -> None:
+    own = ("chown", f"{account.name}:", str(folder))
+    if not folder.exists():
+        rights.commands += [("mkdir", "-p", str(folder)), own, ("chmod", "0750", str(folder))]
+    elif account.may(READ | WRITE | PASS, folder):
+        pass
+    elif folder.is_dir() and not any(folder.iterdir()):
+        rights.commands.append(own)
+    else:
+        do = _sudo("chown", "-R", f"{account.name}:", str(folder))
+        rights.advice.append(
+            f"the user {account.name} can't write {folder}, which holds files and stays as it is: {do}"
+        )
+
+
+def _gifts_of_logs(folder: Path, account: Account) -> list[Command]:
+    """Those that another user's `dcmstore run` has left: they are written on."""
+    written = sorted(path for name in _WRITTEN_NAMES for path in folder.glob(name))
+    return [("chown", f"{account.name}:", str(path)) for path in written if not account.may(READ | WRITE, path)]
+
+
+def _sudo(*words: str) -> str:
+    return f"sudo {shlex.join(words)}"

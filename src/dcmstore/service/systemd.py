@@ -76,7 +76,7 @@ class SystemdManager:
             ini=str(configuration.path.absolute()),
             user=account.name,
             made_user=before.made_user if before else account.uid is None,
-            folder_was=before.folder_was if before and before.folder_was else needed.folder_was,
+            were=(*(before.were if before else ()), *needed.were),
         )
         actions = [
             *([self._call(*_useradd(account))] if account.uid is None else []),

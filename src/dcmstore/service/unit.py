@@ -101,7 +101,7 @@ class Record:
     ini: str
     user: str
     made_user: bool
-    folder_was: tuple[int, int] | None = None  # number of the group, and mode, of the ini's folder
+    were: tuple[tuple[str, int, int], ...] = ()  # paths that were opened to the user: number of their group, and mode
 
 
 def text(configuration: Configuration, program: Program, systemd: int, record: Record) -> str:
@@ -128,8 +128,7 @@ def record_of(unit_text: str) -> Record | None:
     if not has_record:
         return None
     facts = json.loads(line)
-    was = facts.pop("folder_was")
-    return Record(**facts, folder_was=tuple(was) if was else None)
+    return Record(**{**facts, "were": tuple(map(tuple, facts["were"]))})
 
 
 # --- sections ------------------------------------------------------------------------------------

@@ -49,8 +49,15 @@ CLIENTS: Mapping[str, ssl.VerifyMode] = {
 }
 
 # OP_NO_TICKET: nothing is resumed, so that a client certificate is verified each time, and a revocation list counts at
-# once. OP_NO_RENEGOTIATION, OP_NO_COMPRESSION: RFC 9325 3.3 and 3.5.
-_OPTIONS = ssl.OP_NO_TICKET | ssl.OP_NO_RENEGOTIATION | ssl.OP_NO_COMPRESSION | ssl.OP_CIPHER_SERVER_PREFERENCE
+# once. OP_NO_RENEGOTIATION, OP_NO_COMPRESSION: RFC 9325 3.3 and 3.5. OP_IGNORE_UNEXPECTED_EOF: after a receive that was
+# ended by us, A-ABORT still goes out; what DICOM lacks then is told by its own lengths.
+_OPTIONS = (
+    ssl.OP_NO_TICKET
+    | ssl.OP_NO_RENEGOTIATION
+    | ssl.OP_NO_COMPRESSION
+    | ssl.OP_CIPHER_SERVER_PREFERENCE
+    | getattr(ssl, "OP_IGNORE_UNEXPECTED_EOF", 0)  # OpenSSL before 3 does so by itself
+)
 
 _ENCRYPTED_KEYS = (b"BEGIN ENCRYPTED PRIVATE KEY", b"Proc-Type: 4,ENCRYPTED")
 
@@ -146,10 +153,10 @@ def _require_key(key_name: str, path: Path) -> None:
 
 def _chain_error(settings: TlsSettings, key_name: str, key_path: Path, error: ssl.SSLError) -> ConfigurationError:
     if error.reason == "KEY_VALUES_MISMATCH":
-        advice = f"the certificate of this server has to stand first in {settings.certificate}, with the key of its request"
-        return _error(key_name, key_path, f"is not the key of the first certificate in tls-certificate: {advice}")
-    if problem := _CHAIN_PROBLEMS.get(error.reason):
-        return _error("tls-certificate", settings.certificate, problem)
+        problem = f"is not the key of the first certificate in {settings.certificate}"
+        return _error(key_name, key_path, f"{problem}, which has to be this server's, made with this key")
+    if error.reason in _CHAIN_PROBLEMS:
+        return _error("tls-certificate", settings.certificate, _CHAIN_PROBLEMS[error.reason])
     return _error(key_name, key_path, f"certificate and key can't be used: {faults.phrase(error)}")
 
 
@@ -170,7 +177,7 @@ def _problem_in_use(context: ssl.SSLContext, path: Path) -> str:
         except ssl.SSLWantReadError:
             waiting.append(side)
         except ssl.SSLCertVerificationError as error:
-            return f"senders will refuse it: {error.verify_message}; order one for servers (extended key usage serverAuth)"
+            return f"senders will refuse it ({error.verify_message}): order one for servers, with key usage serverAuth"
         except ssl.SSLError as error:
             return f"can't be used: {faults.phrase(error)}"
     return ""

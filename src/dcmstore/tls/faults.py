@@ -63,9 +63,12 @@ _REASONS = {
     "or look at the sender's clock",
     "SSLV3_ALERT_CERTIFICATE_REVOKED": "the sender finds our certificate revoked: renew tls-certificate",
     "SSLV3_ALERT_HANDSHAKE_FAILURE": f"the sender finds no cipher suite or certificate that it can use: {_ASK_SENDER}",
-    "UNEXPECTED_EOF_WHILE_READING": "the sender closed the connection in the middle of the TLS handshake: "
-    f"perhaps it does not accept our certificate; {_ASK_SENDER}",
 }
+
+_CLOSED = (
+    "the sender closed the connection in the middle of the TLS handshake: "
+    f"perhaps it does not accept our certificate; {_ASK_SENDER}"
+)
 
 
 def of_first_byte(first: bytes) -> str:
@@ -83,9 +86,11 @@ def of_handshake(error: ssl.SSLError) -> str:
     if isinstance(error, ssl.SSLCertVerificationError):
         known = _VERIFY.get(error.verify_code)
         return known or f"the sender's certificate is not accepted: {error.verify_message}"
+    if isinstance(error, (ssl.SSLEOFError, ssl.SSLZeroReturnError)):
+        return _CLOSED
     return _REASONS.get(error.reason) or f"the TLS handshake failed: {phrase(error)}"
 
 
 def phrase(error: ssl.SSLError) -> str:
     """OpenSSL's own words, without its numbers."""
-    return (error.reason or str(error)).replace("_", " ").lower()
+    return (error.reason or str(error).partition(" (")[0]).replace("_", " ").lower()

@@ -2,7 +2,8 @@
 
 import ipaddress
 import ssl
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 
 def binds(connection: ssl.SSLSocket, calling_ae_title: str, names: Mapping[str, str]) -> bool:
@@ -15,7 +16,11 @@ def problem_of(connection: ssl.SSLSocket, calling_ae_title: str, names: Mapping[
 
     An AE title that is bound needs the certificate, and a certificate that is bound may call by its AE titles only.
     """
-    shown = list(names_of(connection))
+    return problem_with(list(names_of(connection)), calling_ae_title, names)
+
+
+def problem_with(shown: Sequence[str], calling_ae_title: str, names: Mapping[str, str]) -> str | None:
+    """The same for the names in a certificate; none came where there are none, as on a connection without TLS."""
     folded = set(map(_fold, shown))
     wanted = names.get(calling_ae_title)
     if wanted is not None:
@@ -38,20 +43,12 @@ def description_of(connection: ssl.SSLSocket) -> str:
 
 def names_of(connection: ssl.SSLSocket) -> Iterator[str]:
     """The common name in the client certificate, then its alternative names; none without a certificate."""
-    certificate = connection.getpeercert() or {}
-    for attribute, value in _pairs(certificate.get("subject", ())):
-        if attribute == "commonName":
-            yield value
+    certificate: dict[str, Any] = connection.getpeercert() or {}
+    for group in certificate.get("subject", ()):
+        yield from (value for attribute, value in group if attribute == "commonName")
     for _, value in certificate.get("subjectAltName", ()):
         if isinstance(value, str):  # else a directory name, which has no short spelling
             yield value
-
-
-def _pairs(subject: object) -> Iterator[tuple[str, str]]:
-    """The attributes of a name, as Python's ssl gives it: groups of pairs."""
-    if isinstance(subject, tuple):
-        for group in subject:
-            yield from group
 
 
 def _fold(name: str) -> str:
