@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from lxml import etree
 
 from dcmstore.audit import messages, sinks, syslog, trail
-from dcmstore.audit.messages import Action, Alert, Indicator, Message, Peer, Reporter, Transferred
+from dcmstore.audit.messages import Action, Indicator, Message, Peer, Reporter, Transferred
 from dcmstore.audit.sinks import AuditFile, Syslog
 from dcmstore.audit.syslog import THIS_SYSTEM, Destination
 from dcmstore.audit.trail import Trail
@@ -141,8 +141,9 @@ def test_the_user_whom_a_sender_names_is_the_source_s_user_name() -> None:
 
 
 def test_two_studies_of_a_patient_are_in_one_message_and_the_patient_once() -> None:
-    (message,) = transferred(kind(study=b"1.2.3\0"), kind(study=b"1.2.4"))
+    (message,) = transferred(kind(study=b"1.2.3\0"), kind(study=b"1.2.4"), kind(study=b"1.2.3"))
     assert ids_of(message, STUDY) == ["1.2.3", "1.2.4"]
+    assert [counted.get("NumberOfInstances") for counted in message.iterfind(".//SOPClass")] == ["2", "1"]
     assert ids_of(message, PATIENT) == ["PAT1"]
 
 
@@ -170,8 +171,11 @@ def test_ids_that_an_object_does_not_have_are_told_as_such() -> None:
 
 
 def test_a_name_is_decoded_by_its_character_set() -> None:
-    (message,) = transferred(kind(name="Müller^Jürgen".encode("latin-1"), character_set=b"ISO_IR 100"))
-    assert message.findtext("ParticipantObjectIdentification[2]/ParticipantObjectName") == "Müller^Jürgen"
+    name, patient_id = "Люкceмбypг", "ПАЦИЕНТ"
+    encoded = kind(patient_id.encode("iso8859_5"), name=name.encode("iso8859_5"), character_set=b"ISO_IR 144")
+    (message,) = transferred(encoded)
+    assert ids_of(message, PATIENT) == [patient_id]
+    assert message.findtext("ParticipantObjectIdentification[2]/ParticipantObjectName") == name
 
 
 def test_many_studies_are_spread_over_messages_that_syslog_servers_take_whole() -> None:
@@ -192,7 +196,7 @@ def test_a_study_of_very_many_sop_classes_is_spread_too() -> None:
 
 
 def test_a_refusal_is_a_security_alert_about_the_sender_s_node() -> None:
-    message = parsed(messages.security_alert(REPORTER, MOMENT, PEER, Alert.NODE, "CT1 is not in allowed-ae"))
+    message = parsed(messages.security_alert(REPORTER, MOMENT, PEER, "CT1 is not in allowed-ae"))
     assert codes(message, "EventIdentification/EventID") == [("110113", "DCM", "Security Alert")]
     assert codes(message, "EventIdentification/EventTypeCode") == [("110126", "DCM", "Node Authentication")]
     assert (message[0].get("EventActionCode"), message[0].get("EventOutcomeIndicator")) == ("E", "4")
@@ -206,14 +210,13 @@ def test_a_refusal_is_a_security_alert_about_the_sender_s_node() -> None:
 
 
 def test_refusals_that_repeat_are_a_serious_failure_and_counted() -> None:
-    message = parsed(messages.security_alert(REPORTER, MOMENT, PEER, Alert.USER, "wrong passcode", 17))
-    assert codes(message, "EventIdentification/EventTypeCode") == [("110143", "DCM", "Authentication Decision")]
+    message = parsed(messages.security_alert(REPORTER, MOMENT, PEER, "wrong passcode", 17))
     assert message[0].get("EventOutcomeIndicator") == "8"
     assert message[0].findtext("EventOutcomeDescription") == "wrong passcode (17 times)"
 
 
 def test_a_sender_that_was_refused_before_it_told_its_ae_title_is_known_by_its_address() -> None:
-    alert = messages.security_alert(REPORTER, MOMENT, Peer("2001:db8::1"), Alert.NODE, "no certificate")
+    alert = messages.security_alert(REPORTER, MOMENT, Peer("2001:db8::1"), "no certificate")
     performing = parsed(alert).findall("ActiveParticipant")[1]
     assert performing.get("UserID") == "2001:db8::1"
     assert performing.get("AlternativeUserID") is None
@@ -228,7 +231,7 @@ def test_whatever_a_sender_wrote_gives_valid_messages(
     for message in messages.instances_transferred(REPORTER, MOMENT, peer, {hostile: 3}):
         parsed(message)
         assert len(syslog.encode(message)) <= 32_768  # what A.6 has every system take
-    parsed(messages.security_alert(Reporter(text, text, 1), MOMENT, peer, Alert.NODE, text))
+    parsed(messages.security_alert(Reporter(text, text, 1), MOMENT, peer, text))
 
 
 @pytest.mark.parametrize("text", ["plain", "Größe", "a<b>&\"c'", "日本", "\N{GRINNING FACE}"])
@@ -240,7 +243,7 @@ def test_text_comes_back_from_a_message_as_it_was(text: str) -> None:
 
 @pytest.mark.parametrize("character", ["\n", "\r", "\t", "\0", "\x1b", "\x85", "\u2028", "\ud800", "\uffff"])
 def test_what_xml_forbids_or_breaks_a_line_is_replaced(character: str) -> None:
-    alert = messages.security_alert(REPORTER, MOMENT, PEER, Alert.NODE, f"a{character}b")
+    alert = messages.security_alert(REPORTER, MOMENT, PEER, f"a{character}b")
     assert parsed(alert)[0].findtext("EventOutcomeDescription") == "a\N{REPLACEMENT CHARACTER}b"
 
 
@@ -253,7 +256,7 @@ def test_long_text_is_cut_and_shows_it() -> None:
 # --- syslog ---------------------------------------------------------------------------------------
 
 STARTED = messages.application_started(REPORTER, MOMENT)
-ALERT = messages.security_alert(REPORTER, MOMENT, PEER, Alert.NODE, "no")
+ALERT = messages.security_alert(REPORTER, MOMENT, PEER, "no")
 HEAD = b"<85>1 2026-03-04T05:06:07.089+01:00 pc-7.example dcmstore 4711 DICOM+RFC3881 - "
 
 
@@ -387,9 +390,10 @@ class TlsServer:
     def _serve(self) -> None:
         with accept(self._listener) as plain:
             try:
-                with self._context.wrap_socket(plain, server_side=True) as connection:
+                with self._context.wrap_socket(plain, server_side=True, suppress_ragged_eofs=False) as connection:
                     for message in frames(connection, 2):
                         self.received.put(message)
+                    self.received.put(connection.recv(1))  # raises where the sender does not say that it closes
             except OSError:
                 self.received.put("refused")
 
@@ -404,7 +408,7 @@ def test_tls_carries_the_same_to_a_server_whose_certificate_is_trusted(tmp_path:
         with contextlib.closing(Syslog(server.destination, lambda: context_that_trusts(authority))) as sink:
             sink.deliver(STARTED)
             sink.deliver(ALERT)
-        assert [server.received.get() for _ in range(2)] == [syslog.encode(STARTED), syslog.encode(ALERT)]
+        assert [server.received.get() for _ in range(3)] == [syslog.encode(STARTED), syslog.encode(ALERT), b""]
 
 
 @pytest.mark.parametrize("name", ["127.0.0.1", "192.0.2.99"])
@@ -435,7 +439,7 @@ def test_windows_needs_a_server_to_be_named(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def read_file(path: Path) -> list[etree._Element]:
-    """Every message of a file, by the way that the documentation shows: as one document."""
+    """Every message of a file."""
     return list(etree.fromstring(b"<trail>" + path.read_bytes() + b"</trail>"))
 
 
@@ -446,6 +450,21 @@ def test_the_file_has_a_message_a_line_and_is_not_for_everybody(tmp_path: Path) 
         sink.deliver(ALERT)
     assert path.read_text("utf-8").splitlines() == [STARTED.xml, ALERT.xml]
     assert not stat.S_IMODE(path.stat().st_mode) & ~0o640
+
+
+def test_the_example_in_the_documentation_finds_a_patient(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    documented = (Path(__file__).parent.parent / "docs" / "audit.md").read_text("utf-8")
+    example = documented.split("```python\n")[1].split("```")[0]
+    counts = {kind(): 12, kind(sop_class=MR): 3, kind(study=b"1.2.4"): 1, kind(b"PAT2", study=b"1.2.5"): 7}
+    with contextlib.closing(AuditFile(tmp_path / "DcmStore.audit", 10_000_000, 9)) as sink:
+        for message in (STARTED, ALERT, *messages.instances_transferred(REPORTER, MOMENT, PEER, counts)):
+            sink.deliver(message)
+    exec(example, {})
+    when = "2026-03-04T05:06:07.089+01:00"
+    assert capsys.readouterr().out.splitlines() == [f"{when} CT1 1.2.3 15", f"{when} CT1 1.2.4 1"]
 
 
 def test_a_file_that_is_put_aside_is_followed_by_one_that_is_not_for_everybody_either(tmp_path: Path) -> None:
@@ -576,6 +595,35 @@ def test_what_waits_is_bounded_and_what_does_not_fit_is_counted(kept: Kept, monk
     assert "audit.dropped messages=3" in log
 
 
+def test_what_was_delivered_makes_room(kept: Kept, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(trail, "MAX_WAITING", 2 * len(STARTED.xml) + 100)
+    sink = Memory()
+    kept.trail.use(REPORTER, sink)
+    for number in range(5):
+        kept.trail.started()
+        sink.wait_for(number + 1)
+    assert kept.close() == ""
+
+
+def test_what_waits_when_the_trail_is_switched_off_is_counted(kept: Kept) -> None:
+    kept.trail.use(REPORTER, Memory(failures=1000))
+    kept.trail.started()
+    kept.trail.use(REPORTER, None)
+    kept.trail.use(REPORTER, Memory())
+    assert "audit.dropped messages=1" in kept.close()
+
+
+def test_a_file_that_can_not_be_put_aside_is_told_in_the_log_and_goes_on(kept: Kept, tmp_path: Path) -> None:
+    (tmp_path / "DcmStore.audit.1").mkdir()
+    (tmp_path / "DcmStore.audit.1" / "in the way").touch()
+    path = tmp_path / "DcmStore.audit"
+    kept.trail.use(REPORTER, AuditFile(path, 2000, 1))
+    for _ in range(4):  # the third does not fit, and from then on there is as much room again
+        kept.trail.started()
+    assert kept.close().count("log.not_put_aside") == 1
+    assert len(read_file(path)) == 4
+
+
 def test_who_tells_never_waits_and_what_is_too_much_is_counted(kept: Kept, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(trail, "MAX_NOTES", 10)
     entered, opened = threading.Event(), threading.Event()
@@ -687,11 +735,12 @@ def test_like_instances_of_an_association_are_one_message_at_its_end(kept: Kept)
     assert message.find(".//SOPClass").get("NumberOfInstances") == "250"
 
 
-def test_an_association_without_instances_is_not_told(kept: Kept) -> None:
+def test_an_association_without_instances_is_not_told(kept: Kept, monkeypatch: pytest.MonkeyPatch) -> None:
     sink = Memory()
     kept.trail.use(REPORTER, sink)
+    monkeypatch.setattr(trail, "MAX_NOTES", 0)  # every note would be dropped, and the log say so
     Transfers(kept.trail, PEER).tell()
-    kept.close()
+    assert kept.close() == ""
     assert sink.delivered == []
 
 

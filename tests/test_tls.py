@@ -1,150 +1,29 @@
-"""DICOM over TLS: who is let in, who is not and why, and that the files of settings are judged before anybody comes."""
+"""Handshakes of DICOM over TLS: who is let in, who is not and why; and a socket that behaves as a plain one does."""
 
 import contextlib
 import socket
 import ssl
 import threading
-import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
-from datetime import UTC, timedelta
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from queue import SimpleQueue
 
 import pytest
-from cryptography import x509 as oracle
-from hypothesis import given
-from hypothesis import strategies as st
 
-from dcmstore import sockets, tls
-from dcmstore.errors import ConfigurationError
-from dcmstore.tls import TlsError, TlsSettings, TlsSocket, x509
+from dcmstore import sockets
+from dcmstore.tls import identity
+from dcmstore.tls.transport import TlsError, shake_hands, wrap
 from dcmstore.ul import pdu
-from tests.certificates import CLIENT, DAY, SERVER, Authority, Issued, pem_of_key, rsa_key
+from tests.certificates import DAY, SERVER, Authority, Issued
 from tests.support import association_request
+from tests.tls_support import WAIT, Hospital, Served, connected, talk
 
-WAIT = 20.0  # seconds until a test gives up
 VERSIONS = [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3]
-
-
-@dataclass(frozen=True)
-class Hospital:
-    """An authority, a server with its files, and the authority's file, in a folder."""
-
-    folder: Path
-    authority: Authority
-    server: Issued
-    settings: TlsSettings
-
-    def file(self, name: str, content: bytes) -> Path:
-        path = self.folder / name
-        path.write_bytes(content)
-        return path
-
-    def context(self, **changed: object) -> ssl.SSLContext:
-        return tls.context_of(replace(self.settings, **changed))  # type: ignore[arg-type]
-
-    def client(
-        self, issued: Issued | None = None, version: ssl.TLSVersion | None = None, trusts: Authority | None = None
-    ) -> ssl.SSLContext:
-        """A sender: its certificate, the one version that it speaks, and the authority that it trusts."""
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-        context.check_hostname = False
-        context.load_verify_locations(cadata=(trusts or self.authority).pem.decode())
-        if issued is not None:
-            context.load_cert_chain(*issued.save(self.folder, "client"))
-        if version is not None:
-            context.minimum_version = context.maximum_version = version
-        return context
 
 
 @pytest.fixture
 def hospital(tmp_path: Path) -> Hospital:
-    authority = Authority()
-    server = authority.issue("receiver", names=["localhost", "127.0.0.1"])
-    certificate, key = server.save(tmp_path, "server")
-    ca = tmp_path / "ca.pem"
-    ca.write_bytes(authority.pem)
-    return Hospital(tmp_path, authority, server, TlsSettings(certificate, key, ca, client="required"))
-
-
-class Served:
-    """A server that shakes hands with one peer and then echoes, on a thread of its own."""
-
-    def __init__(self, context: ssl.SSLContext, timeout: float) -> None:
-        self._context = context
-        self._timeout = timeout
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self._results: SimpleQueue[TlsSocket | TlsError] = SimpleQueue()
-        self._thread = threading.Thread(target=self._run)
-        self.port: int = self._listener.getsockname()[1]
-
-    def __enter__(self) -> "Served":
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._thread.join(WAIT)
-        assert not self._thread.is_alive()
-        self._listener.close()
-
-    def connect(self) -> socket.socket:
-        return socket.create_connection(("127.0.0.1", self.port), WAIT)
-
-    def result(self) -> TlsSocket:
-        """The connection. Raises the TlsError if there is one."""
-        result = self._results.get(timeout=WAIT)
-        if isinstance(result, TlsError):
-            raise result
-        return result
-
-    def _run(self) -> None:
-        connection, _ = self._listener.accept()
-        try:
-            accepted = tls.accept(self._context, connection, self._timeout)
-        except TlsError as error:
-            self._results.put(error)
-            return
-        self._results.put(accepted)
-        buffer = bytearray(65536)
-        with accepted, contextlib.suppress(ConnectionError):
-            while size := accepted.recv_into(buffer):
-                accepted.sendall(buffer[:size])
-
-
-def served(context: ssl.SSLContext, timeout: float = WAIT) -> Served:
-    return Served(context, timeout)
-
-
-@contextlib.contextmanager
-def connected(context: ssl.SSLContext, client: ssl.SSLContext) -> Iterator[tuple[TlsSocket, ssl.SSLSocket]]:
-    """Both ends of a connection, in this thread, after the handshake."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        plain = socket.create_connection(listener.getsockname(), WAIT)
-        results: SimpleQueue[ssl.SSLSocket] = SimpleQueue()
-        thread = threading.Thread(target=lambda: results.put(client.wrap_socket(plain)))
-        thread.start()
-        with tls.accept(context, listener.accept()[0], WAIT) as server_end:
-            with results.get(timeout=WAIT) as client_end:
-                thread.join(WAIT)
-                yield server_end, client_end
-
-
-def talk(server: Served, client: ssl.SSLContext, data: bytes = b"dicom") -> bytes:
-    """Shake hands, send, return what comes back. Raises what a sender would see."""
-    with server.connect() as plain, client.wrap_socket(plain) as connection:
-        connection.sendall(data)
-        return connection.recv(65536)
-
-
-def refusal(server_context: ssl.SSLContext, client: ssl.SSLContext) -> tuple[str, str]:
-    """What our log says of a handshake that fails, and what the sender's OpenSSL says."""
-    with served(server_context) as server:
-        with pytest.raises(ssl.SSLError) as seen:
-            talk(server, client)
-        with pytest.raises(TlsError) as told:
-            server.result()
-    return str(told.value), seen.value.reason
+    return Hospital.in_folder(tmp_path)
 
 
 # --- who is let in -------------------------------------------------------------------------------
@@ -152,28 +31,28 @@ def refusal(server_context: ssl.SSLContext, client: ssl.SSLContext) -> tuple[str
 
 @pytest.mark.parametrize("version", VERSIONS)
 def test_a_sender_with_a_certificate_of_the_authority_is_let_in(hospital: Hospital, version: ssl.TLSVersion) -> None:
-    with served(hospital.context()) as server:
+    with Served(hospital.context()) as server:
         assert talk(server, hospital.client(hospital.authority.issue("ct1"), version)) == b"dicom"
         server.result()
 
 
 @pytest.mark.parametrize("client", ["none", "optional"])
 def test_a_sender_without_a_certificate_is_let_in_unless_one_is_required(hospital: Hospital, client: str) -> None:
-    with served(hospital.context(client=client)) as server:
+    with Served(hospital.context(client=client)) as server:
         assert talk(server, hospital.client()) == b"dicom"
         server.result()
 
 
 def test_an_authority_in_between_is_followed_to_one_in_tls_ca(hospital: Hospital) -> None:
     between = Authority("Radiology CA", hospital.authority)
-    with served(hospital.context()) as server:
+    with Served(hospital.context()) as server:
         assert talk(server, hospital.client(between.issue("ct1"))) == b"dicom"
 
 
 def test_an_authority_in_between_can_stand_alone_in_tls_ca(hospital: Hospital) -> None:
     between = Authority("Radiology CA", hospital.authority)
     context = hospital.context(ca=hospital.file("between.pem", between.pem))
-    with served(context) as server:
+    with Served(context) as server:
         assert talk(server, hospital.client(between.issue("ct1"))) == b"dicom"
     told, _ = refusal(context, hospital.client(hospital.authority.issue("ct2")))
     assert "not in tls-ca" in told
@@ -181,19 +60,30 @@ def test_an_authority_in_between_can_stand_alone_in_tls_ca(hospital: Hospital) -
 
 def test_large_data_crosses_unchanged(hospital: Hospital) -> None:
     data = bytes(range(256)) * 40
-    with served(hospital.context()) as server:
+    with Served(hospital.context()) as server:
         assert talk(server, hospital.client(hospital.authority.issue("ct1")), data) == data
 
 
 def test_the_log_names_version_suite_and_client(hospital: Hospital) -> None:
     client = hospital.client(hospital.authority.issue("ct1"), ssl.TLSVersion.TLSv1_3)
     with connected(hospital.context(), client) as (connection, _):
-        assert tls.description_of(connection) == "TLSv1.3 TLS_AES_256_GCM_SHA384 client=ct1"
+        assert identity.description_of(connection) == "TLSv1.3 TLS_AES_256_GCM_SHA384 client=ct1"
     with connected(hospital.context(client="none"), hospital.client(None, ssl.TLSVersion.TLSv1_2)) as (connection, _):
-        assert tls.description_of(connection) == "TLSv1.2 ECDHE-ECDSA-AES256-GCM-SHA384"
+        assert identity.description_of(connection) == "TLSv1.2 ECDHE-ECDSA-AES256-GCM-SHA384"
 
 
 # --- who is not, and why -------------------------------------------------------------------------
+
+
+def refusal(server_context: ssl.SSLContext, client: ssl.SSLContext) -> tuple[str, str]:
+    """What our log says of a handshake that fails, and what the sender's OpenSSL says."""
+    with Served(server_context) as server:
+        with pytest.raises(ssl.SSLError) as seen:
+            talk(server, client)
+        with pytest.raises(TlsError) as told:
+            server.result()
+    return str(told.value), seen.value.reason
+
 
 Make = Callable[[Hospital], Issued | None]
 
@@ -220,15 +110,13 @@ def test_a_bad_client_certificate_is_refused_in_words_on_both_sides(
 
 
 @pytest.mark.parametrize("version", VERSIONS)
-def test_a_revoked_certificate_is_refused_and_its_neighbour_is_not(
-    hospital: Hospital, version: ssl.TLSVersion
-) -> None:
+def test_a_revoked_certificate_is_refused_and_its_neighbour_is_not(hospital: Hospital, version: ssl.TLSVersion) -> None:
     lost, kept = hospital.authority.issue("lost"), hospital.authority.issue("kept")
     context = hospital.context(crl=hospital.file("crl.pem", hospital.authority.revocation_list([lost])))
     told, seen = refusal(context, hospital.client(lost, version))
     assert "is revoked in tls-crl" in told
     assert seen == "SSLV3_ALERT_CERTIFICATE_REVOKED"
-    with served(context) as server:
+    with Served(context) as server:
         assert talk(server, hospital.client(kept, version)) == b"dicom"
 
 
@@ -262,7 +150,7 @@ def test_a_sender_that_does_not_know_our_authority_tells_us(hospital: Hospital, 
 def test_a_sender_that_finds_our_certificate_unfit_tells_us(hospital: Hospital) -> None:
     client = hospital.client(hospital.authority.issue("ct1"))
     client.check_hostname = True
-    with served(hospital.context()) as server:
+    with Served(hospital.context()) as server:
         with server.connect() as plain, pytest.raises(ssl.SSLCertVerificationError):
             client.wrap_socket(plain, server_hostname="another.example")
         with pytest.raises(TlsError, match="does not accept our certificate"):
@@ -296,17 +184,16 @@ def test_suites_that_rfc_9325_advises_against_are_refused(hospital: Hospital, su
     ],
 )
 def test_what_is_not_tls_is_told_by_name(hospital: Hospital, first: bytes, words: str) -> None:
-    with served(hospital.context()) as server:
-        with server.connect() as plain:
-            plain.sendall(first)
-            with pytest.raises(TlsError) as told:
-                server.result()
+    with Served(hospital.context()) as server, server.connect() as plain:
+        plain.sendall(first)
+        with pytest.raises(TlsError) as told:
+            server.result()
     assert words in str(told.value)
     assert not told.value.said_nothing
 
 
 def test_a_peer_that_closes_without_a_byte_is_told_apart(hospital: Hospital) -> None:
-    with served(hospital.context()) as server:
+    with Served(hospital.context()) as server:
         server.connect().close()
         with pytest.raises(TlsError) as told:
             server.result()
@@ -314,7 +201,7 @@ def test_a_peer_that_closes_without_a_byte_is_told_apart(hospital: Hospital) -> 
 
 
 def test_a_peer_that_closes_in_the_middle_is_told_as_such(hospital: Hospital) -> None:
-    with served(hospital.context()) as server:
+    with Served(hospital.context()) as server:
         with server.connect() as plain:
             plain.sendall(b"\x16\x03\x01\x02\x00\x01")
         with pytest.raises(TlsError, match="closed the connection in the middle of the TLS handshake") as told:
@@ -323,7 +210,7 @@ def test_a_peer_that_closes_in_the_middle_is_told_as_such(hospital: Hospital) ->
 
 
 def test_a_peer_that_says_nothing_has_its_time_and_no_more(hospital: Hospital) -> None:
-    with served(hospital.context(), timeout=0.1) as server, server.connect():
+    with Served(hospital.context(), timeout=0.1) as server, server.connect():
         with pytest.raises(TlsError, match="artim-timeout ran out before a byte came") as told:
             server.result()
     assert told.value.said_nothing
@@ -340,7 +227,7 @@ def test_a_peer_that_drips_byte_by_byte_has_its_time_and_no_more(hospital: Hospi
                 if is_told.wait(0.02):
                     return
 
-    with served(hospital.context(), timeout=0.3) as server, server.connect() as plain:
+    with Served(hospital.context(), timeout=0.3) as server, server.connect() as plain:
         dripping = threading.Thread(target=drip, args=[plain])
         dripping.start()
         with pytest.raises(TlsError, match="artim-timeout ran out in the middle of the TLS handshake"):
@@ -360,12 +247,12 @@ def client_hello_of(client: ssl.SSLContext) -> bytes:
 def test_a_handshake_can_be_ended_from_another_thread(hospital: Hospital) -> None:
     ours, theirs = socket.socketpair()
     with theirs:
-        connection = tls.wrap(hospital.context(), ours)
+        connection = wrap(hospital.context(), ours)
         results: SimpleQueue[Exception] = SimpleQueue()
 
         def shake() -> None:
             try:
-                tls.shake_hands(connection, WAIT)
+                shake_hands(connection, WAIT)
             except TlsError as error:
                 results.put(error)
 
@@ -432,7 +319,7 @@ def test_nothing_is_resumed_and_no_session_is_kept(hospital: Hospital, version: 
     context, client = hospital.context(), hospital.client(hospital.authority.issue("ct1"), version)
     session = None
     for _ in range(3):
-        with served(context) as server, server.connect() as plain:
+        with Served(context) as server, server.connect() as plain:
             with client.wrap_socket(plain, session=session) as connection:
                 connection.sendall(b"dicom")
                 assert connection.recv(100) == b"dicom"
@@ -464,14 +351,17 @@ def test_a_certificate_belongs_to_an_ae_title(
 ) -> None:
     issued = hospital.authority.issue(name, names=names)
     with connected(hospital.context(), hospital.client(issued)) as (connection, _):
-        found = tls.problem_of(connection, calling, NAMES)
-        assert tls.binds(connection, calling, NAMES) == (problem is None)
-    assert (found or "").startswith(problem or "\0" if problem else "")
-    assert (found is None) == (problem is None)
+        found = identity.problem_with(list(identity.names_of(connection)), calling, NAMES)
+    if problem is None:
+        assert found is None
+    else:
+        assert found is not None
+        assert found.startswith(problem)
 
 
 def test_a_bound_ae_title_needs_a_certificate_where_it_is_optional(hospital: Hospital) -> None:
     with connected(hospital.context(client="optional"), hospital.client()) as (connection, _):
-        assert tls.problem_of(connection, "MR1", NAMES) is None
-        problem = tls.problem_of(connection, "CT1", NAMES)
+        shown = list(identity.names_of(connection))
+        assert identity.problem_with(shown, "MR1", NAMES) is None
+        problem = identity.problem_with(shown, "CT1", NAMES)
     assert problem == "tls-names binds CT1 to a certificate of ct1.example, and no certificate came"

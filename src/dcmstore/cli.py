@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from dcmstore import __version__, config, scu, values
-from dcmstore.commands import check, echo, imports, init, run, user, where
+from dcmstore.commands import check, echo, imports, init, run, service, user, where
 from dcmstore.errors import ConfigurationError
 from dcmstore.journal import error_mark
 from dcmstore.settings import Settings
@@ -57,6 +57,10 @@ def _parser() -> argparse.ArgumentParser:
         about = f"the settings (default: {config.FILE_NAME} in this folder)"
         added.add_argument("--config", type=Path, metavar="PATH", default=Path(config.FILE_NAME), help=about)
 
+    def add_owner(added: argparse.ArgumentParser) -> None:
+        about = "refuse when the installed service has another ini (default: take the one that is installed)"
+        added.add_argument("--config", type=Path, metavar="PATH", help=about)
+
     made = add("init", init.command, "Make a folder with a commented DcmStore.ini and the two root folders.")
     made.add_argument("folder", type=Path, metavar="DIR")
     add_config(add("run", run.command, "Receive in the foreground until Ctrl-C."))
@@ -69,6 +73,28 @@ def _parser() -> argparse.ArgumentParser:
     imported.add_argument("--move", action="store_true", help="remove each file once it is filed")
     imported.add_argument("--dry-run", action="store_true", help="only print where each file would be filed")
     add_config(imported)
+    kept = commands.add_parser("service", help="Install, start, stop, query or delete the service of this system.")
+    verbs = kept.add_subparsers(metavar="VERB", required=True)
+    for verb, act, about in (
+        ("install", service.install, "Install the service; it starts with the machine."),
+        ("start", service.start, "Start it, and wait until it listens or has failed."),
+        ("stop", service.stop, "Stop it; objects under way get stop-timeout seconds to finish."),
+        ("query", service.query, "Say what it does: exit code 0 running, 3 stopped, 4 not installed."),
+        ("delete", service.delete, "Stop it and remove it; the ini, the log and what was received stay."),
+    ):
+        one = verbs.add_parser(verb, help=about, description=about)
+        one.set_defaults(command=act)
+        if act is not service.query:
+            one.add_argument("--dry-run", action="store_true", help="only print what would be done")
+        if act is service.install:
+            add_config(one)
+            one.add_argument("--account", metavar="NAME", default="", help="who it runs as")
+            one.add_argument("--firewall", action="store_true", help="let its port in (Windows); delete undoes it")
+        else:
+            add_owner(one)
+    asked = add("reload", service.reload, "Let the running service read its ini again.")
+    asked.add_argument("--dry-run", action="store_true", help="only print what would be done")
+    add_owner(asked)
     kept = commands.add_parser("user", help="Show, add or remove the users that senders may name.")
     verbs = kept.add_subparsers(metavar="VERB", required=True)
     for verb, act, about in (

@@ -6,6 +6,7 @@ provider, send what comes back.
 
 import contextlib
 import socket
+import sys
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -33,7 +34,8 @@ from dcmstore.ul.pdu import AAbort, AAssociateAC, AAssociateRQ, AReleaseRQ
 from dcmstore.ul.timers import Limits, Phase, Timers
 
 RECEIVE_BUFFER = 256 * 1024  # bytes an association; pages that no data reached cost no memory
-TICK = 5.0  # seconds between looks at the timers while nothing comes
+# Seconds between looks at the timers while nothing comes; on Windows also until a connection hears that it is to end.
+TICK = 1.0 if sys.platform == "win32" else 5.0
 
 _TIMER_KEYS = {Phase.ARTIM: "artim-timeout", Phase.IDLE: "idle-timeout", Phase.MESSAGE: "stall-timeout"}
 
@@ -108,6 +110,7 @@ class Connection:
         self.calling = ""
         self.stored = 0
         self._failed = 0
+        self._is_cut = False
         self._thread = threading.Thread(target=self._run, name=f"association {peer}", daemon=True)
 
     def start(self) -> None:
@@ -123,10 +126,11 @@ class Connection:
     def drain(self) -> None:
         """Leave once no message is under way."""
         if self.is_idle:
-            sockets.wake(self._socket)
+            self.cut()
 
     def cut(self) -> None:
         """Leave now."""
+        self._is_cut = True
         sockets.wake(self._socket)
 
     @property
@@ -246,6 +250,8 @@ class Connection:
             try:
                 size = self._socket.recv_into(buffer)
             except sockets.GAVE_UP:
+                if self._is_cut:  # Windows does not end a receive for that
+                    return 0
                 continue
             self._has_answered = False
             return size
@@ -367,7 +373,7 @@ class Connection:
             self._log.debug(">", peer=self._peer, bytes=len(encoded), type=f"{encoded[0]:02X}H")
         self._has_answered = True
         try:
-            self._socket.sendall(encoded)
+            sockets.send_all(self._socket, encoded, self.shared.limits.stall)
         except sockets.GAVE_UP:
             raise TimedOut("stall-timeout ran out, for the peer does not read what is sent to it") from None
 

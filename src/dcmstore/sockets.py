@@ -93,17 +93,30 @@ def tune(connection: socket.socket) -> None:
 
 
 def limit_waiting(connection: socket.socket, receive: float, send: float) -> None:
-    """Let a receive or a send give up after so many seconds, with GAVE_UP.
+    """Let a receive, and a send by `send_all`, give up after so many seconds, with GAVE_UP.
 
-    On Windows by Python's own limit, the longer one for both, for after the system's a socket must not be used any
-    more; elsewhere by the system's, for Python's costs two more calls for each receive and each send.
+    On Windows by Python's own limit, for after the system's a socket must not be used any more; elsewhere by the
+    system's, for Python's costs two more calls for each receive and each send.
     """
     if sys.platform == "win32":
-        connection.settimeout(max(receive, send))
+        connection.settimeout(receive)
         return
     for option, seconds in ((socket.SO_RCVTIMEO, receive), (socket.SO_SNDTIMEO, send)):
         limit = struct.pack("@ll", int(seconds), int(seconds % 1 * 1_000_000))
         connection.setsockopt(socket.SOL_SOCKET, option, limit)
+
+
+def send_all(connection: socket.socket, data: bytes, limit: float) -> None:
+    """Send within the limit that `limit_waiting` was told, which Python's own limit has to be told again."""
+    if sys.platform != "win32":
+        connection.sendall(data)
+        return
+    receive_limit = connection.gettimeout()
+    connection.settimeout(limit)
+    try:
+        connection.sendall(data)
+    finally:
+        connection.settimeout(receive_limit)
 
 
 def acknowledge_now(connection: socket.socket) -> None:  # hot: bench
@@ -124,6 +137,6 @@ def show_address(address: tuple[object, ...]) -> str:
 
 
 def wake(connection: socket.socket) -> None:
-    """End a receive that blocks in another thread."""
+    """End a receive that blocks in another thread; on Windows it may first have to reach its limit."""
     with contextlib.suppress(OSError):  # it is closed already
         connection.shutdown(socket.SHUT_RD)

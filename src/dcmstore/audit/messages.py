@@ -56,20 +56,12 @@ _APPLICATION_STOP = _Code("110121", "DCM", "Application Stop")
 _INSTANCES_TRANSFERRED = _Code("110104", "DCM", "DICOM Instances Transferred")
 _SECURITY_ALERT = _Code("110113", "DCM", "Security Alert")
 _NODE_AUTHENTICATION = _Code("110126", "DCM", "Node Authentication")
-_AUTHENTICATION_DECISION = _Code("110143", "DCM", "Authentication Decision")
 _APPLICATION = _Code("110150", "DCM", "Application")
 _DESTINATION = _Code("110152", "DCM", "Destination Role ID")
 _SOURCE = _Code("110153", "DCM", "Source Role ID")
 _STUDY_INSTANCE_UID = _Code("110180", "DCM", "Study Instance UID")
 _NODE_ID = _Code("110182", "DCM", "Node ID")
 _PATIENT_NUMBER = _Code("2", "RFC-3881", "Patient Number")
-
-
-class Alert(Enum):
-    """Who was refused: a machine (its address, AE title or certificate), or a user (its name or passcode)."""
-
-    NODE = _NODE_AUTHENTICATION
-    USER = _AUTHENTICATION_DECISION
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,9 +137,7 @@ def instances_transferred(
     ]
 
 
-def security_alert(
-    reporter: Reporter, moment: datetime, peer: Peer, alert: Alert, reason: str, times: int = 1
-) -> Message:
+def security_alert(reporter: Reporter, moment: datetime, peer: Peer, reason: str, times: int = 1) -> Message:
     """A sender was refused; `times` is how often since this was last told."""
     # RFC 3881 5.1.4 calls the first wrong password a minor failure, and an excess of them a serious one.
     indicator = Indicator.MINOR_FAILURE if times == 1 else Indicator.SERIOUS_FAILURE
@@ -161,7 +151,7 @@ def security_alert(
         role="13",  # a security resource
     )
     parts = (_us(reporter), _sender(peer, is_requestor=False), _source_of(reporter), node)
-    event = _event(_SECURITY_ALERT, Action.EXECUTE, moment, indicator, alert.value, description)
+    event = _event(_SECURITY_ALERT, Action.EXECUTE, moment, indicator, _NODE_AUTHENTICATION, description)
     return _message(reporter, moment, indicator, (event, *parts))
 
 

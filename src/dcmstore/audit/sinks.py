@@ -22,7 +22,7 @@ LOCAL_LOG = "/dev/log"
 
 
 class Sink(Protocol):
-    """Where messages go. `deliver` may raise OSError or ValueError; `fault` is what went wrong without a loss."""
+    """Where messages go. `deliver` may raise OSError; `fault` is what went wrong without a loss."""
 
     name: str
     fault: str
@@ -82,15 +82,19 @@ class Syslog:
             if self._socket is None:
                 self._socket = self._connected()
             self._socket.sendall(self._encode(message))
-        except (OSError, ValueError):  # the server may have got a part: what comes next needs a new connection
+        except OSError:  # the server may have got a part: what comes next needs a new connection
             self.close()
             raise
 
     def close(self) -> None:
-        if self._socket is not None:
-            with contextlib.suppress(OSError):
-                self._socket.close()
-        self._socket = None
+        connection, self._socket = self._socket, None
+        if connection is None:
+            return
+        with contextlib.suppress(OSError):
+            if self._destination.protocol == "tls":
+                _take_leave(connection)
+        with contextlib.suppress(OSError):
+            connection.close()
 
     @property
     def _is_stream(self) -> bool:
@@ -104,7 +108,7 @@ class Syslog:
 
     def _connected(self) -> socket.socket:
         """A socket on which one send is one message, or a part of a stream of them."""
-        protocol, host, port = self._destination
+        protocol, host, port = self._destination.protocol, self._destination.host, self._destination.port
         if not protocol:
             return _connect_local()
         if protocol == "udp":
@@ -161,6 +165,12 @@ def _is_silence(error: OSError) -> bool:
         return True
     ssl = sys.modules.get("ssl")  # loaded where it was needed
     return ssl is not None and isinstance(error, ssl.SSLWantReadError)
+
+
+def _take_leave(connection: socket.socket) -> None:
+    """RFC 5425 4.4: a sender says that it closes, and need not wait for the answer."""
+    connection.settimeout(0)
+    connection.unwrap()  # type: ignore[attr-defined]
 
 
 def _default_context() -> "ssl.SSLContext":

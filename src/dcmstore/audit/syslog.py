@@ -1,7 +1,7 @@
 """an audit message -> bytes for a syslog server (RFC 5424, PS3.15 A.6 and A.7), and where that server is. Pure."""
 
 import re
-from typing import NamedTuple
+from dataclasses import dataclass
 
 from dcmstore.audit.messages import Indicator, Message
 from dcmstore.hosts import host_rule
@@ -22,7 +22,8 @@ _DECLARATION = '<?xml version="1.0" encoding="UTF-8"?>'
 _MAX_HOST = 255  # characters (RFC 5424 6)
 
 
-class Destination(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Destination:
     """A syslog server. The protocol is a scheme of DESTINATION_ALLOWED, or empty for this system's own log."""
 
     protocol: str

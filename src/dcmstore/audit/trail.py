@@ -14,7 +14,7 @@ from queue import Empty, SimpleQueue
 from typing import TypeAlias
 
 from dcmstore.audit import messages
-from dcmstore.audit.messages import Alert, Message, Peer, Reporter, Transferred
+from dcmstore.audit.messages import Message, Peer, Reporter, Transferred
 from dcmstore.audit.sinks import Sink
 from dcmstore.errors import reason_of
 from dcmstore.logs import Log
@@ -62,9 +62,9 @@ class Trail:
         """What an association brought; see `Transfers`, which counts it."""
         self._put(partial(messages.instances_transferred, self._reporter, _now(), peer, counts))
 
-    def refused(self, peer: Peer, reason: str, *, alert: Alert = Alert.NODE, times: int = 1) -> None:
+    def refused(self, peer: Peer, reason: str, times: int = 1) -> None:
         """A sender was turned away, so often since this was last told of it."""
-        self._put(partial(_one, messages.security_alert, self._reporter, _now(), peer, alert, reason, times))
+        self._put(partial(_one, messages.security_alert, self._reporter, _now(), peer, reason, times))
 
     def _put(self, note: _Note) -> None:
         if not self.is_on:
@@ -143,7 +143,7 @@ class Trail:
                 if self._sink.fault:
                     self._log.warning("log.not_put_aside", reason=self._sink.fault)
                     self._sink.fault = ""
-        except (OSError, ValueError) as error:  # a full disk, a server that is away, a name that nobody knows
+        except OSError as error:  # a full disk, a server that is away, a name that nobody knows
             return reason_of(error)
         return ""
 

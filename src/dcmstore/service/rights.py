@@ -17,6 +17,7 @@ from typing import TypeAlias
 from dcmstore import profile, wiring
 from dcmstore.config import Configuration
 from dcmstore.service import unit
+from dcmstore.service.manager import DISPLAY_NAME
 
 Command: TypeAlias = tuple[str, ...]
 Was: TypeAlias = tuple[str, int, int]  # a path, the number of its group, its mode
@@ -99,6 +100,28 @@ def undo(record: unit.Record) -> list[Command]:
         if Path(path).exists()
         for command in (("chgrp", str(group), path), ("chmod", f"{mode:04o}", path))
     ]
+
+
+# --- users ---------------------------------------------------------------------------------------
+
+
+def useradd(account: Account) -> Command:
+    group = ("--gid", account.group) if _members(account.group) is not None else ("--user-group",)
+    no_home = ("--no-create-home", "--home-dir", "/nonexistent", "--shell", "/usr/sbin/nologin")
+    return ("useradd", "--system", *group, *no_home, "--comment", DISPLAY_NAME, account.name)
+
+
+def userdel(name: str) -> list[Command]:
+    """`userdel` removes the group too, but not while persons are in it."""
+    return [("userdel", name), *([("groupdel", name)] if _members(name) else [])]
+
+
+def _members(group: str) -> list[str] | None:
+    """Who is in a group beside those whose own it is; None when there is no such group."""
+    try:
+        return grp.getgrnam(group).gr_mem
+    except KeyError:
+        return None
 
 
 # --- what is needed ------------------------------------------------------------------------------

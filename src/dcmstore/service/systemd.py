@@ -1,12 +1,11 @@
 """a verb -> what systemd is asked to do for it: a unit file, and calls of systemctl."""
 
+import contextlib
 import functools
-import grp
 import os
 import re
 import shlex
 import site
-import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -17,7 +16,8 @@ from dcmstore import config, profile
 from dcmstore.config import Configuration
 from dcmstore.errors import ConfigurationError, reason_of
 from dcmstore.service import rights, unit
-from dcmstore.service.manager import DISPLAY_NAME, Action, InstallOptions, Plan, ServiceError, State, Status
+from dcmstore.service.manager import Action, InstallOptions, Plan, ServiceError, State, Status
+from dcmstore.service.programs import journal_end, journal_since, output_of
 from dcmstore.service.rights import Account
 from dcmstore.service.unit import UNIT_NAME, Program, Record
 
@@ -79,7 +79,7 @@ class SystemdManager:
             were=(*(before.were if before else ()), *needed.were),
         )
         actions = [
-            *([self._call(*_useradd(account))] if account.uid is None else []),
+            *([self._call(*rights.useradd(account))] if account.uid is None else []),
             *(self._call(*words) for words in needed.commands),
             *self._writing(unit.text(configuration, program, self._release(), record)),
         ]
@@ -111,15 +111,15 @@ class SystemdManager:
         record, shown = self._require_installed(), self._show()
         actions = [self._call("systemctl", "stop", UNIT_NAME)] if shown["ActiveState"] != "inactive" else []
         actions += [
+            self._action(f"systemctl reset-failed {UNIT_NAME}", _forget_failure),
             self._call("systemctl", "disable", UNIT_NAME),
-            self._call("systemctl", "reset-failed", UNIT_NAME, without="`systemctl --failed` may still list it"),
             self._action(f"remove {self._path}", self._remove),
             self._call("systemctl", "daemon-reload"),
             *(self._call(*words, without="see to its rights yourself") for words in rights.undo(record)),
         ]
         account = Account.named(record.user)
         if record.made_user and account.uid is not None:
-            actions += [self._call(*words) for words in _userdel(record.user)]
+            actions += [self._call(*words) for words in rights.userdel(record.user)]
         return Plan(tuple(actions), "\n".join(self._left(record, account)))
 
     def reload(self) -> Plan:
@@ -131,8 +131,9 @@ class SystemdManager:
             profile.in_force(configuration)
         except ConfigurationError as error:
             raise ConfigurationError(f"{error}; the settings from before stay in force") from None
-        action = self._action(f"systemctl reload {UNIT_NAME}", self._reload)
-        return Plan((action,), "\n".join(self._outdated(configuration, record)))
+        outdated = self._outdated(configuration, record)
+        reload = functools.partial(self._reload, outdated)
+        return Plan((self._action(f"systemctl reload {UNIT_NAME}", reload),), "\n".join(outdated))
 
     # --- looks ------------------------------------------------------------------------------------
 
@@ -155,8 +156,8 @@ class SystemdManager:
         return Status(_state(shown), Path(record.ini) if record else None, tuple(facts))
 
     def _show(self) -> dict[str, str]:
-        told = _told("systemctl", "show", UNIT_NAME, f"--property={','.join(_SHOWN)}")
-        return {**dict.fromkeys(_SHOWN, ""), **dict(line.split("=", 1) for line in told.splitlines() if "=" in line)}
+        shown = output_of("systemctl", "show", UNIT_NAME, f"--property={','.join(_SHOWN)}")
+        return {**dict.fromkeys(_SHOWN, ""), **dict(line.split("=", 1) for line in shown.splitlines() if "=" in line)}
 
     def _record(self) -> Record | None:
         """Raises ServiceError when a unit of that name is there that is not ours."""
@@ -183,7 +184,7 @@ class SystemdManager:
 
     @staticmethod
     def _release() -> int:
-        match = re.match(r"systemd (\d+)", _told("systemctl", "--version"))
+        match = re.match(r"systemd (\d+)", output_of("systemctl", "--version"))
         return int(match[1]) if match else 0
 
     # --- words ------------------------------------------------------------------------------------
@@ -232,7 +233,7 @@ class SystemdManager:
 
     def _call(self, *words: str, without: str = "") -> Action:
         def call() -> str:
-            _told(*words)
+            output_of(*words)
             return ""
 
         return self._action(shlex.join(words), call, without)
@@ -259,60 +260,32 @@ class SystemdManager:
         return ""
 
     def _start(self, outdated: list[str]) -> str:
-        cursor = _journal_end()
+        cursor = journal_end()
         try:
-            _told("systemctl", "start", UNIT_NAME)
+            output_of("systemctl", "start", UNIT_NAME)
         except ServiceError as error:
-            why = f"did not start: {_reason(_journal_since(cursor)) or error}"
+            why = f"did not start: {_reason(journal_since(cursor, UNIT_NAME)) or error}"
             again = f"systemd tries again at least every {unit.RESTART_LAST} seconds; `dcmstore service stop` ends that"
             raise ServiceError("\n".join([why, *outdated, again])) from None
         return f"running: {self._show()['StatusText']}"
 
-    def _reload(self) -> str:
-        cursor = _journal_end()
-        _told("systemctl", "reload", UNIT_NAME)
+    def _reload(self, outdated: list[str]) -> str:
+        cursor = journal_end()
+        output_of("systemctl", "reload", UNIT_NAME)
         deadline = time.monotonic() + RELOAD_PATIENCE
         while time.monotonic() < deadline:
-            if match := re.search(_RELOADED, _journal_since(cursor)):
+            if match := re.search(_RELOADED, journal_since(cursor, UNIT_NAME)):
                 if match[0].startswith("ERROR"):
-                    raise ServiceError(f"not reloaded: {match[1]}")
+                    raise ServiceError("\n".join([f"not reloaded: {match[1]}", *outdated]))
                 return f"reloaded: {match[1]}"
             time.sleep(RELOAD_PAUSE)
         return "asked to read its ini again; the log has no answer yet, and shows one at `log-level= info` only"
 
 
-# --- programs of the system ----------------------------------------------------------------------
-
-
-def _told(*words: str) -> str:
-    """What a program prints. Raises ServiceError with its own words when it fails or is not there."""
-    environment = {**os.environ, "LC_ALL": "C.UTF-8", "SYSTEMD_COLORS": "0", "SYSTEMD_PAGER": ""}
-    try:
-        done = subprocess.run(words, capture_output=True, text=True, errors="replace", env=environment, check=False)
-    except OSError as error:
-        raise ServiceError(f"{words[0]}: {reason_of(error)}") from None
-    if done.returncode:
-        told = done.stderr.strip() or done.stdout.strip() or f"exit code {done.returncode}"
-        raise ServiceError(f"`{shlex.join(words)}`: {told}")
-    return done.stdout
-
-
-def _journal_end() -> str:
-    """Where the journal ends now; nothing where there is none."""
-    match = re.search(r"(?m)^-- cursor: (.+)$", _journal("--lines=1", "--show-cursor"))
-    return match[1] if match else ""
-
-
-def _journal_since(cursor: str) -> str:
-    return _journal(f"--unit={UNIT_NAME}", "--output=cat", f"--after-cursor={cursor}") if cursor else ""
-
-
-def _journal(*words: str) -> str:
-    try:
-        _told("journalctl", "--sync")
-        return _told("journalctl", "--quiet", "--no-pager", *words)
-    except ServiceError:  # no journal: then its words are missing, which is no reason to fail
-        return ""
+def _forget_failure() -> str:
+    with contextlib.suppress(ServiceError):  # it has not failed, and systemd has nothing of it in memory
+        output_of("systemctl", "reset-failed", UNIT_NAME)
+    return ""
 
 
 def _reason(journal: str) -> str:
@@ -329,25 +302,6 @@ def _user(wanted: str, before: Record | None) -> str:
     if before and wanted not in ("", before.user):
         raise ServiceError(f"installed for the user {before.user}; `dcmstore service delete` first, then install")
     return wanted or (before.user if before else DEFAULT_USER)
-
-
-def _useradd(account: Account) -> tuple[str, ...]:
-    group = ("--gid", account.group) if _members(account.group) is not None else ("--user-group",)
-    no_home = ("--no-create-home", "--home-dir", "/nonexistent", "--shell", "/usr/sbin/nologin")
-    return ("useradd", "--system", *group, *no_home, "--comment", DISPLAY_NAME, account.name)
-
-
-def _userdel(name: str) -> list[tuple[str, ...]]:
-    """`userdel` removes the group too, but not while persons are in it."""
-    return [("userdel", name), *([("groupdel", name)] if _members(name) else [])]
-
-
-def _members(group: str) -> list[str] | None:
-    """Who is in a group beside those whose own it is; None when there is no such group."""
-    try:
-        return grp.getgrnam(group).gr_mem
-    except KeyError:
-        return None
 
 
 def _require_for_all() -> None:

@@ -108,7 +108,11 @@ class IncomingFolder:
             self._descriptor = files.create(self._lock_file)
             _lock(self._descriptor)
             os.stat(self._lock_file)
-        except (BlockingIOError, FileNotFoundError):
+        except BlockingIOError:
+            return False
+        except FileNotFoundError:
+            if os.path.isfile(self.path):  # in the folder's place; Windows only says that there is no such folder
+                raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), self._lock_file) from None
             return False
         except OSError as error:
             if error.errno not in _NO_LOCKS:

@@ -6,21 +6,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 
-def binds(connection: ssl.SSLSocket, calling_ae_title: str, names: Mapping[str, str]) -> bool:
-    """Whether the peer may call by this AE title."""
-    return problem_of(connection, calling_ae_title, names) is None
-
-
-def problem_of(connection: ssl.SSLSocket, calling_ae_title: str, names: Mapping[str, str]) -> str | None:
+def problem_with(shown: Sequence[str], calling_ae_title: str, names: Mapping[str, str]) -> str | None:
     """Why the peer may not call by this AE title, or None. `names` is AE title -> name in the client certificate.
 
-    An AE title that is bound needs the certificate, and a certificate that is bound may call by its AE titles only.
+    `shown` is the names in its certificate, empty without one, as on a connection without TLS. An AE title that is
+    bound needs the certificate, and a certificate that is bound may call by its AE titles only.
     """
-    return problem_with(list(names_of(connection)), calling_ae_title, names)
-
-
-def problem_with(shown: Sequence[str], calling_ae_title: str, names: Mapping[str, str]) -> str | None:
-    """The same for the names in a certificate; none came where there are none, as on a connection without TLS."""
     folded = set(map(_fold, shown))
     wanted = names.get(calling_ae_title)
     if wanted is not None:

@@ -23,7 +23,7 @@ _Stamp: TypeAlias = tuple[object, ...]
 class Renewal:
     """The context in force, and who replaces it. Raises ConfigurationError when there is none to begin with.
 
-    New files that can't be used leave the context as it was, and are told of once.
+    New files that can't be used leave the context as it was, and are told of once. What expires soon is told every day.
     """
 
     def __init__(self, settings: TlsSettings, log: Log, clock: Callable[[], float] = time.monotonic) -> None:
@@ -33,7 +33,8 @@ class Renewal:
         self._lock = threading.Lock()
         self._stamp = _stamp_of(settings)
         self._context = context_of(settings)
-        self._looked = self._noted = clock()
+        self._looked = clock()
+        self._note()
 
     def context(self) -> ssl.SSLContext:
         """For a connection that has come. For any thread; may take as long as reading the files does."""
@@ -54,11 +55,15 @@ class Renewal:
                 self._context = context_of(self._settings)
                 self._log.info("tls.renewed", files=", ".join(map(str, self._settings.files())))
             if is_new or self._clock() - self._noted >= NOTE_INTERVAL:
-                self._noted = self._clock()
-                for note in notes_of(self._settings):
-                    self._log.warning("config.warning", text=note)
+                self._note()
         except ConfigurationError as problem:
             self._log.error("tls.not_renewed", reason=problem, in_force="the certificates from before")
+
+    def _note(self) -> None:
+        """Tell what `notes_of` finds. Raises ConfigurationError for a file that has gone."""
+        self._noted = self._clock()
+        for note in notes_of(self._settings):
+            self._log.warning("config.warning", text=note)
 
 
 def _stamp_of(settings: TlsSettings) -> _Stamp:

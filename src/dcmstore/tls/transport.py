@@ -105,17 +105,6 @@ def _as_of_plain_socket(error: OSError) -> OSError:
     return error if error.errno else sockets.GAVE_UP(str(error))  # with a number it is the system's word
 
 
-def accept(context: ssl.SSLContext, connection: socket.socket, timeout: float) -> TlsSocket:
-    """`wrap` and `shake_hands`, and on failure close the connection. Raises TlsError."""
-    wrapped = wrap(context, connection)
-    try:
-        shake_hands(wrapped, timeout)
-    except TlsError:
-        wrapped.close()
-        raise
-    return wrapped
-
-
 def wrap(context: ssl.SSLContext, connection: socket.socket) -> TlsSocket:
     """The same connection with TLS around it; nothing is sent or received yet. `context` is one of `context_of`.
 

@@ -1,0 +1,154 @@
+"""`dcmstore service`: the plans of a manager are shown or carried out, and told in words and exit codes."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from dcmstore import cli
+from dcmstore.config import Configuration
+from dcmstore.service import manager
+from dcmstore.service.manager import Action, InstallOptions, Plan, ServiceError, State, Status
+
+
+class Manager:
+    """A service manager of two actions, of which one may fail."""
+
+    def __init__(self) -> None:
+        self.done: list[str] = []
+        self.status = Status(State.STOPPED)
+        self.refusal = ""
+        self.failure = ""
+        self.without = ""
+        self.options: InstallOptions | None = None
+
+    def _plan(self, verb: str) -> Plan:
+        if self.refusal:
+            raise ServiceError(self.refusal)
+        return Plan(
+            (Action(f"first {verb}", self._first), Action(f"second {verb}", self._second, self.without)), "all done"
+        )
+
+    def _first(self) -> str:
+        self.done.append("first")
+        return ""
+
+    def _second(self) -> str:
+        if self.failure:
+            raise ServiceError(self.failure)
+        self.done.append("second")
+        return "second says"
+
+    def install(self, configuration: Configuration, options: InstallOptions) -> Plan:
+        self.options = options
+        return self._plan("install")
+
+    def start(self) -> Plan:
+        return self._plan("start")
+
+    def stop(self) -> Plan:
+        return self._plan("stop")
+
+    def delete(self) -> Plan:
+        return self._plan("delete")
+
+    def reload(self) -> Plan:
+        return self._plan("reload")
+
+    def query(self) -> Status:
+        return self.status
+
+
+@pytest.fixture
+def service(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Manager:
+    made = Manager()
+    monkeypatch.setattr(manager, "of_this_system", lambda: made)
+    monkeypatch.chdir(tmp_path)
+    cli.main(["init", "."])
+    return made
+
+
+VERBS = [["service", "install"], ["service", "start"], ["service", "stop"], ["service", "delete"], ["reload"]]
+
+
+@pytest.mark.parametrize("words", VERBS)
+def test_a_plan_is_carried_out_in_its_order_and_told(
+    service: Manager, words: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    capsys.readouterr()
+    assert cli.main(words) == 0
+    assert service.done == ["first", "second"]
+    assert capsys.readouterr().out == "second says\nall done\n"
+
+
+@pytest.mark.parametrize("words", VERBS)
+def test_a_dry_run_shows_the_plan_and_does_nothing(
+    service: Manager, words: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    capsys.readouterr()
+    assert cli.main([*words, "--dry-run"]) == 0
+    assert service.done == []
+    assert capsys.readouterr().out == f"first {words[-1]}\nsecond {words[-1]}\nthen it would say: all done\n"
+
+
+def test_what_cannot_be_done_is_exit_code_1(service: Manager, capsys: pytest.CaptureFixture[str]) -> None:
+    service.refusal = "not installed; do this"
+    assert cli.main(["service", "start"]) == 1
+    assert capsys.readouterr().err == "dcmstore: not installed; do this\n"
+
+
+def test_an_action_that_fails_ends_the_plan(service: Manager, capsys: pytest.CaptureFixture[str]) -> None:
+    service.failure = "access is denied"
+    assert cli.main(["service", "stop"]) == 1
+    captured = capsys.readouterr()
+    assert captured.err == "dcmstore: access is denied\n"
+    assert "all done" not in captured.out
+
+
+def test_an_extra_that_fails_is_told_and_the_plan_goes_on(service: Manager, capsys: pytest.CaptureFixture[str]) -> None:
+    service.failure, service.without = "not supported", "it will not be restarted after a failure"
+    assert cli.main(["service", "install"]) == 0
+    captured = capsys.readouterr()
+    assert captured.err == "dcmstore: not supported; it will not be restarted after a failure\n"
+    assert captured.out.endswith("all done\n")
+
+
+def test_install_takes_an_account_and_the_firewall(service: Manager) -> None:
+    assert cli.main(["service", "install", "--account", "lab", "--firewall"]) == 0
+    assert service.options == InstallOptions(account="lab", firewall=True)
+
+
+def test_install_needs_the_root_folders(service: Manager, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "received/rdsr").rmdir()
+    assert cli.main(["service", "install"]) == 2
+    assert "RDSR-DIR" in capsys.readouterr().err
+    assert service.done == []
+
+
+@pytest.mark.parametrize(
+    ("state", "code"),
+    [(State.RUNNING, 0), (State.STARTING, 3), (State.STOPPING, 3), (State.STOPPED, 3), (State.NOT_INSTALLED, 4)],
+)
+def test_a_query_is_answered_in_words_and_by_exit_code(
+    service: Manager, state: State, code: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    capsys.readouterr()
+    service.status = Status(state, Path("/lab/DcmStore.ini"), ("since noon",))
+    assert cli.main(["service", "query"]) == code
+    assert capsys.readouterr().out == f"{state.value}, with /lab/DcmStore.ini\n  since noon\n"
+
+
+@pytest.mark.parametrize("verb", ["start", "stop", "delete"])
+def test_the_service_of_another_folder_is_left_alone(
+    service: Manager, verb: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    service.status = Status(State.RUNNING, Path("/other/DcmStore.ini"))
+    assert cli.main(["service", verb, "--config", str(tmp_path / "DcmStore.ini")]) == 1
+    assert "belongs to /other/DcmStore.ini" in capsys.readouterr().err
+    assert service.done == []
+    assert cli.main(["service", verb, "--config", "/other/DcmStore.ini"]) == 0
+
+
+def test_the_manager_of_this_system_is_there() -> None:
+    found: Callable[[], object] = manager.of_this_system
+    assert type(found()).__name__ == "SystemdManager"

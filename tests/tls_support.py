@@ -1,0 +1,131 @@
+"""What tests of TLS need beside certificates: a hospital with its files, and both ends of a connection."""
+
+import contextlib
+import socket
+import ssl
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from queue import SimpleQueue
+
+from dcmstore.tls.context import TlsSettings, context_of
+from dcmstore.tls.transport import TlsError, TlsSocket, shake_hands, wrap
+from tests.certificates import Authority, Issued
+
+WAIT = 20.0  # seconds until a test gives up
+
+
+@dataclass(frozen=True)
+class Hospital:
+    """An authority, a server with its files, and the authority's file, in a folder."""
+
+    folder: Path
+    authority: Authority
+    server: Issued
+    settings: TlsSettings
+
+    @classmethod
+    def in_folder(cls, folder: Path) -> "Hospital":
+        authority = Authority()
+        server = authority.issue("receiver", names=["localhost", "127.0.0.1"])
+        certificate, key = server.save(folder, "server")
+        ca = folder / "ca.pem"
+        ca.write_bytes(authority.pem)
+        return cls(folder, authority, server, TlsSettings(certificate, key, ca, client="required"))
+
+    def file(self, name: str, content: bytes) -> Path:
+        path = self.folder / name
+        path.write_bytes(content)
+        return path
+
+    def context(self, **changed: object) -> ssl.SSLContext:
+        return context_of(replace(self.settings, **changed))  # type: ignore[arg-type]
+
+    def client(
+        self, issued: Issued | None = None, version: ssl.TLSVersion | None = None, trusts: Authority | None = None
+    ) -> ssl.SSLContext:
+        """A sender: its certificate, the one version that it speaks, and the authority that it trusts."""
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        context.check_hostname = False
+        context.load_verify_locations(cadata=(trusts or self.authority).pem.decode())
+        if issued is not None:
+            context.load_cert_chain(*issued.save(self.folder, "client"))
+        if version is not None:
+            context.minimum_version = context.maximum_version = version
+        return context
+
+
+def accept(context: ssl.SSLContext, connection: socket.socket, timeout: float = WAIT) -> TlsSocket:
+    """What a connection does with its socket; on failure that is closed."""
+    wrapped = wrap(context, connection)
+    try:
+        shake_hands(wrapped, timeout)
+    except TlsError:
+        wrapped.close()
+        raise
+    return wrapped
+
+
+class Served:
+    """A server that shakes hands with one peer and then echoes, on a thread of its own."""
+
+    def __init__(self, context: ssl.SSLContext, timeout: float = WAIT) -> None:
+        self._context = context
+        self._timeout = timeout
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self._results: SimpleQueue[TlsSocket | TlsError] = SimpleQueue()
+        self._thread = threading.Thread(target=self._run)
+        self.port: int = self._listener.getsockname()[1]
+
+    def __enter__(self) -> "Served":
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._thread.join(WAIT)
+        assert not self._thread.is_alive()
+        self._listener.close()
+
+    def connect(self) -> socket.socket:
+        return socket.create_connection(("127.0.0.1", self.port), WAIT)
+
+    def result(self) -> TlsSocket:
+        """The connection. Raises the TlsError if there is one."""
+        result = self._results.get(timeout=WAIT)
+        if isinstance(result, TlsError):
+            raise result
+        return result
+
+    def _run(self) -> None:
+        connection, _ = self._listener.accept()
+        try:
+            accepted = accept(self._context, connection, self._timeout)
+        except TlsError as error:
+            self._results.put(error)
+            return
+        self._results.put(accepted)
+        buffer = bytearray(65536)
+        with accepted, contextlib.suppress(ConnectionError):
+            while size := accepted.recv_into(buffer):
+                accepted.sendall(buffer[:size])
+
+
+@contextlib.contextmanager
+def connected(context: ssl.SSLContext, client: ssl.SSLContext) -> Iterator[tuple[TlsSocket, ssl.SSLSocket]]:
+    """Both ends of a connection, in this thread, after the handshake."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        plain = socket.create_connection(listener.getsockname(), WAIT)
+        results: SimpleQueue[ssl.SSLSocket] = SimpleQueue()
+        thread = threading.Thread(target=lambda: results.put(client.wrap_socket(plain)))
+        thread.start()
+        with accept(context, listener.accept()[0]) as server_end, results.get(timeout=WAIT) as client_end:
+            thread.join(WAIT)
+            yield server_end, client_end
+
+
+def talk(server: Served, client: ssl.SSLContext, data: bytes = b"dicom") -> bytes:
+    """Shake hands, send, return what comes back. Raises what a sender would see."""
+    with server.connect() as plain, client.wrap_socket(plain) as connection:
+        connection.sendall(data)
+        return connection.recv(65536)
