@@ -23,7 +23,7 @@ from dcmstore.audit.messages import Action, Indicator, Message, Peer, Reporter, 
 from dcmstore.audit.sinks import AuditFile, Syslog
 from dcmstore.audit.syslog import THIS_SYSTEM, Destination
 from dcmstore.audit.trail import Trail
-from dcmstore.audit.transfers import MAX_KINDS, STUDY_INSTANCE_UID, Transfers
+from dcmstore.audit.transfers import MAX_KINDS, Transfers
 from dcmstore.errors import ConfigurationError
 from dcmstore.logs import Log, StreamSink
 from dcmstore.storage import header
@@ -719,7 +719,7 @@ class FullOnce:
 
 # --- what an association brings -------------------------------------------------------------------
 
-VALUES = {header.PATIENT_ID: b"PAT1", header.PATIENT_NAME: b"Doe^Jane", STUDY_INSTANCE_UID: b"1.2.3\0"}
+VALUES = {header.PATIENT_ID: b"PAT1", header.PATIENT_NAME: b"Doe^Jane", header.STUDY_INSTANCE_UID: b"1.2.3\0"}
 
 
 def test_like_instances_of_an_association_are_one_message_at_its_end(kept: Kept) -> None:

@@ -44,6 +44,7 @@ WANTED = (
     header.MODALITY,
     header.PATIENT_NAME,
     header.PATIENT_ID,
+    header.STUDY_INSTANCE_UID,
     header.STUDY_ID,
     header.SERIES_NUMBER,
     header.INSTANCE_NUMBER,

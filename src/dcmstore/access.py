@@ -20,6 +20,7 @@ from dcmstore.users import Users
 Lookup: TypeAlias = Callable[[str], frozenset[Address]]
 
 NAME_LIFE = 60.0  # seconds for which the addresses of a name are remembered
+NAME = 1  # the kind of user identity that only names (PS3.7 D.3.3.7.1)
 NAME_AND_PASSCODE = 2  # the kind of user identity that can be checked here (PS3.7 D.3.3.7.1)
 
 
@@ -28,6 +29,13 @@ class Refusal(NamedTuple):
 
     answer: AAssociateRJ
     because: str | None = None
+
+
+def user_name_in(identity: UserIdentity | None) -> str:
+    """The user whom a sender names; nothing where it names none or sends a token."""
+    if identity is None or identity.kind not in (NAME, NAME_AND_PASSCODE):
+        return ""
+    return identity.primary.decode("utf-8", "replace")
 
 
 class NameLookup:
@@ -100,7 +108,7 @@ class Access:
         if identity is None or identity.kind != NAME_AND_PASSCODE:
             because = "require-user= 1, and no user name with a passcode came"
             return Refusal(negotiation.USER_NOT_RECOGNIZED, because) if self.requires_user else None
-        name = identity.primary.decode("utf-8", "replace")
+        name = user_name_in(identity)
         if self.users.verify(name, identity.secondary):
             return None
         return Refusal(negotiation.USER_NOT_RECOGNIZED, f"user {name!r} is unknown, or the passcode is wrong")

@@ -13,8 +13,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
-from dcmstore import sockets, uids
+from dcmstore import access, sockets, uids
 from dcmstore.access import Access, Refusal
+from dcmstore.audit.messages import Peer
 from dcmstore.dimse import command
 from dcmstore.errors import AbortReason, AbortSource, DcmStoreError, ProtocolError
 from dcmstore.events import AssociationEvents
@@ -302,6 +303,7 @@ class Connection:
             implementation=info.implementation_version_name or info.implementation_class_uid,
             tls=identity.description_of(self._socket) if isinstance(self._socket, TlsSocket) else None,
         )
+        self._events.began(Peer(self.host, self.calling, access.user_name_in(info.user_identity)))
         self._provider = ServiceProvider(accepted, self.shared.services, request.calling_ae_title)
         self._send(self._association.accept(answer, info.max_length_received))
 
@@ -365,8 +367,7 @@ class Connection:
         if outcome.event:
             log = self._log.warning if outcome.is_failure or not is_heard else self._log.info
             log(outcome.event, peer=self._peer, **outcome.facts, answered=None if is_heard else "no")
-        if outcome.stored is not None:
-            self._events.stored(outcome.stored)
+        self._events.performed(outcome)
 
     def _send(self, encoded: bytes) -> None:
         if self._log.is_debug:

@@ -6,8 +6,22 @@ Nothing here may delay or fail a store: who is told only takes a note.
 import os
 from typing import Protocol
 
+from dcmstore.audit.messages import Action, Indicator, Peer
+from dcmstore.audit.trail import Trail
+from dcmstore.audit.transfers import Transfers
+from dcmstore.seldom import Tell
+from dcmstore.services import operation
 from dcmstore.storage.filing import Root
-from dcmstore.storage.store import Store, Stored
+from dcmstore.storage.store import Outcome, Store, Stored
+
+# What A.5.3.7 calls it; one that gets a number beside another is new here too.
+_ACTIONS = {
+    Outcome.STORED: Action.CREATE,
+    Outcome.NUMBERED: Action.CREATE,
+    Outcome.IDENTICAL: Action.READ,
+    Outcome.REPLACED: Action.UPDATE,
+}
+_OUR_LIMITS = "local-limit-exceeded"  # the reason of a refusal that says nothing of the sender
 
 
 class FolderUpdater(Protocol):
@@ -17,12 +31,34 @@ class FolderUpdater(Protocol):
 
 
 class AssociationEvents:
-    """What one association stores, until it ends."""
+    """What one association brings, until it ends."""
 
-    def __init__(self, store: Store, updater: FolderUpdater | None) -> None:
+    def __init__(self, store: Store, updater: FolderUpdater | None, trail: Trail | None = None) -> None:
         self._store = store
         self._updater = updater
+        self._trail = trail
+        self._transfers: Transfers | None = None
         self._newest: dict[str, str] = {}  # master folder -> its newest file
+
+    def began(self, peer: Peer) -> None:
+        """The association was accepted."""
+        if self._trail is not None and self._trail.is_on:
+            self._transfers = Transfers(self._trail, peer)
+
+    def performed(self, outcome: operation.Outcome) -> None:
+        """A message was answered."""
+        if outcome.stored is not None:
+            self.stored(outcome.stored)
+        if outcome.subject is None or self._transfers is None:
+            return
+        instance, values = outcome.subject
+        if outcome.stored is not None:
+            self._transfers.add(instance.sop_class_uid, values, _ACTIONS[outcome.stored.outcome])
+            return
+        is_kept = outcome.event == "instance.quarantined"
+        indicator = Indicator.MINOR_FAILURE if is_kept else Indicator.SERIOUS_FAILURE
+        reason = f"status {outcome.facts['status']}: {outcome.facts['reason']}"
+        self._transfers.add(instance.sop_class_uid, values, Action.CREATE, indicator, reason)
 
     def stored(self, stored: Stored) -> None:
         """An instance was acknowledged. A folder is noted with its first one, in case the program is killed."""
@@ -40,3 +76,22 @@ class AssociationEvents:
         if self._updater is not None:
             for folder, path in self._newest.items():
                 self._updater.add(folder, path)
+        if self._transfers is not None:
+            self._transfers.tell()
+
+
+def refusals_audited(warn: Tell, trail: Trail | None) -> Tell:
+    """What passes Seldom: a warning in the log, and where it tells of a sender refused, an alert in the trail."""
+
+    def tell(event: str, **facts: object) -> None:
+        warn(event, **facts)
+        is_refusal = event in ("association.rejected", "tls.failed") and facts["reason"] != _OUR_LIMITS
+        if trail is not None and is_refusal:
+            host, _, _ = str(facts["peer"]).rpartition(":")
+            peer = Peer(host.strip("[]"), str(facts.get("calling", "")))
+            because = facts.get("because")
+            reason = f"{facts['reason']}: {because}" if because else str(facts["reason"])
+            times = facts.get("times", 1)
+            trail.refused(peer, reason, times if isinstance(times, int) else 1)
+
+    return tell

@@ -1,14 +1,6 @@
 """a TCP port -> which program listens on it: what a person wants to know when it is taken."""
 
-import contextlib
-import ctypes
-import os
-import re
 import struct
-import sys
-from collections.abc import Iterator
-
-from dcmstore import processes
 
 _LISTENING = 0x0A  # state of a socket in /proc/net/tcp
 _TABLES = ("/proc/net/tcp", "/proc/net/tcp6")

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dcmstore import config, needs, profile, wiring
+from dcmstore.audit.trail import Trail
 from dcmstore.config import Configuration
 from dcmstore.connection import Shared
 from dcmstore.dimse.command import CommandField
@@ -65,6 +66,7 @@ def shared_of(
     log: Log,
     sop_classes: Mapping[str, tuple[str, ...]] | None = None,
     updater: FolderUpdater | None = None,
+    trail: Trail | None = None,
 ) -> Shared:
     """What connections under these settings get; `sop_classes` is what a profile alone accepts."""
     return Shared(
@@ -77,7 +79,7 @@ def shared_of(
             CommandField.C_STORE_RQ: StorageService(store, log_patient=settings.log_patient),
         },
         log=log,
-        new_events=lambda: AssociationEvents(store, updater),
+        new_events=lambda: AssociationEvents(store, updater, trail),
     )
 
 
@@ -101,6 +103,7 @@ class _Receiver:
         self._resources = resources
         self._with_console = with_console
         self._updater: FolderUpdater | None = None
+        self._trail = resources.enter_context(contextlib.closing(Trail(log)))
 
     def run(self, reading: Reading) -> int:
         self._reading = reading
@@ -121,9 +124,11 @@ class _Receiver:
     def _start(self) -> None:
         settings = self._reading.settings
         self._store, shared = self._opened(self._reading)
-        self._server = Server(settings, shared, self._log, self._host.wake)
+        self._server = Server(settings, shared, self._log, self._host.wake, self._trail)
         with _closed_on_failure(self._store), _port_problems_of(settings):
+            self._trail.use(wiring.reporter_of(settings), wiring.audit_sink(self._reading.configuration))
             self._server.start()
+        self._trail.started()
         self._announce("receiver.listening")
 
     def _stop(self) -> None:
@@ -132,6 +137,7 @@ class _Receiver:
         self._log.info("receiver.stopping", associations=self._server.associations, timeout=seconds)
         self._server.stop(seconds)
         self._store.close()
+        self._trail.stopped(has_fault=self._server.has_fault)
         self._log.info("receiver.stopped")
 
     def _opened(self, reading: Reading) -> tuple[Store, Shared]:
@@ -145,7 +151,7 @@ class _Receiver:
         if removed:
             self._log.warning("store.cleared", unfinished_objects=removed, of="a run that did not end by itself")
         updater = self._updater_for(reading)
-        return store, shared_of(reading.settings, store, self._log, _accepted(reading), updater)
+        return store, shared_of(reading.settings, store, self._log, _accepted(reading), updater, self._trail)
 
     def _updater_for(self, reading: Reading) -> FolderUpdater | None:
         """What keeps the DICOMDIRs, if any are wanted: made once, for its journal is one file."""
@@ -167,6 +173,9 @@ class _Receiver:
                 sinks = wiring.log_sinks(reading.configuration, with_console=self._with_console)
                 for sink in sinks:
                     opened.enter_context(contextlib.closing(sink))
+                audit_sink = wiring.audit_sink(reading.configuration)
+                if audit_sink is not None:
+                    opened.enter_context(contextlib.closing(audit_sink))
                 self._replace(reading)
                 opened.pop_all()
         except (ConfigurationError, _NotStarted) as problem:
@@ -175,6 +184,7 @@ class _Receiver:
             return
         wiring.apply_permissions(reading.settings)
         self._log.use(sinks, reading.settings.log_level)
+        self._trail.use(wiring.reporter_of(reading.settings), audit_sink)
         changed = _changes(self._reading, reading)
         self._reading = reading
         self._warn(reading)

@@ -9,7 +9,9 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from dcmstore import sockets
+from dcmstore.audit.trail import Trail
 from dcmstore.connection import Connection, Shared
+from dcmstore.events import refusals_audited
 from dcmstore.logs import Log
 from dcmstore.seldom import Seldom
 from dcmstore.settings import Settings
@@ -50,11 +52,18 @@ class Server:
     another thread, when nothing more can be accepted: the process should then end, so that it is started again.
     """
 
-    def __init__(self, settings: Settings, shared: Shared, log: Log, on_fault: Callable[[], None] = _nothing) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        shared: Shared,
+        log: Log,
+        on_fault: Callable[[], None] = _nothing,
+        trail: Trail | None = None,
+    ) -> None:
         self.log = log
         self.is_stopping = False
         self.has_fault = False
-        self.seldom = Seldom(log.warning)
+        self.seldom = Seldom(refusals_audited(log.warning, trail))
         self._settings = settings
         self._shared = shared
         self._on_fault = on_fault

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from dcmstore import values
+from dcmstore.audit.syslog import DESTINATION_ALLOWED, THIS_SYSTEM, Destination, destination
 from dcmstore.hosts import HOST_ALLOWED
 
 
@@ -248,6 +249,15 @@ class Settings:
     log_patient: bool = _key(
         "log-patient", False, *values.SWITCH,
         "1: paths in the log show the patient's folder. 0: they show * in its place.",
+    )  # fmt: skip
+    audit: str = _key(
+        "audit", "off", *values.one_of("off", "file", "syslog"),
+        "Keep an audit trail in the format of DICOM: who sent what of which patient, and who was refused. file: in "
+        "DcmStore.audit beside this file. syslog: to audit-syslog. It names patients.",
+    )  # fmt: skip
+    audit_syslog: Destination = _key(
+        "audit-syslog", THIS_SYSTEM, destination, DESTINATION_ALLOWED,
+        "Where audit= syslog sends to. Empty: the log of this system, which Windows does not have.",
     )  # fmt: skip
     logfile_size: int = _key(
         "logfile-size", 10, *values.number(1, 10_000), "Size in megabytes at which a log file is put aside.",

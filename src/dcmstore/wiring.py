@@ -3,11 +3,14 @@
 import contextlib
 import ntpath
 import os
+import socket
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 from dcmstore import logs, users, values
 from dcmstore.access import Access
+from dcmstore.audit.messages import Reporter
+from dcmstore.audit.sinks import AuditFile, Sink, Syslog
 from dcmstore.config import Configuration
 from dcmstore.errors import ConfigurationError, reason_of
 from dcmstore.events import FolderUpdater
@@ -22,6 +25,7 @@ from dcmstore.tls.renewal import Renewal
 from dcmstore.ul.negotiation import Policy
 
 LOG_NAME = "DcmStore.log"
+AUDIT_NAME = "DcmStore.audit"
 JOURNAL_NAME = "DcmStore.dicomdir"  # DICOMDIRs that are still to be written
 ROOT_FIELDS = {Root.IMAGES: "img_dir", Root.DOSE_REPORTS: "rdsr_dir"}
 
@@ -127,6 +131,24 @@ def log_sinks(configuration: Configuration, name: str = LOG_NAME, *, with_consol
         except OSError as error:
             raise ConfigurationError(f"logfile= 1: {path} can't be written: {reason_of(error)}") from None
     return sinks
+
+
+def reporter_of(settings: Settings) -> Reporter:
+    return Reporter(settings.local_ae, socket.gethostname(), os.getpid())
+
+
+def audit_sink(configuration: Configuration) -> Sink | None:
+    """Where the audit trail goes, or None where it is off. Raises ConfigurationError."""
+    settings = configuration.settings
+    if settings.audit == "syslog":
+        return Syslog(settings.audit_syslog)
+    if settings.audit == "off":
+        return None
+    path = configuration.path.absolute().parent / AUDIT_NAME
+    try:
+        return AuditFile(path, settings.logfile_size * MEGABYTE, settings.logfile_keep)
+    except OSError as error:
+        raise ConfigurationError(f"audit= file: {path} can't be written: {reason_of(error)}") from None
 
 
 def wants_dicomdir(settings: Settings) -> bool:

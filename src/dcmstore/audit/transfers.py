@@ -41,7 +41,7 @@ class Transfers:
             values.get(header.SPECIFIC_CHARACTER_SET, b"")[:MAX_VALUE],
             values.get(header.PATIENT_ID, b"")[:MAX_VALUE],
             values.get(header.PATIENT_NAME, b"")[:MAX_VALUE],
-            values.get(STUDY_INSTANCE_UID, b"")[:MAX_VALUE],
+            values.get(header.STUDY_INSTANCE_UID, b"")[:MAX_VALUE],
             sop_class_uid,
         )
         self._counts[kind] += 1
@@ -53,6 +53,3 @@ class Transfers:
         if self._counts:
             counts, self._counts = self._counts, Counter()
             self._trail.transferred(self._peer, counts)
-
-
-STUDY_INSTANCE_UID = 0x0020_000D

@@ -8,7 +8,7 @@ from dcmstore import uids
 from dcmstore.dimse import command
 from dcmstore.dimse.command import MAX_ERROR_COMMENT, RESPONSE_BIT, CommandSet
 from dcmstore.dimse.status import Status
-from dcmstore.storage.store import Stored
+from dcmstore.storage.store import Stored, Subject
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +26,8 @@ class Request:
 class Outcome:
     """How an operation ended: what to answer, what to log once it is answered, and what it stored.
 
-    `response` is None where the standard has no answer (C-CANCEL). An empty `event` logs nothing.
+    `response` is None where the standard has no answer (C-CANCEL). An empty `event` logs nothing. `subject` is the
+    instance that was sent, stored or not.
     """
 
     response: CommandSet | None
@@ -34,6 +35,7 @@ class Outcome:
     facts: Mapping[str, object] = field(default_factory=dict)
     is_failure: bool = False
     stored: Stored | None = None
+    subject: Subject | None = None
 
 
 class Operation(Protocol):

@@ -55,7 +55,7 @@ class _StoreOperation:
         return {**self._facts(), "bytes": self._incoming.size}
 
     def finish(self) -> Outcome:
-        command_set = self._request.command_set
+        command_set, subject = self._request.command_set, self._incoming.subject
         try:
             stored = self._incoming.finish()
         except StorageError as error:
@@ -65,9 +65,9 @@ class _StoreOperation:
             if isinstance(error, Quarantined):
                 event = "instance.quarantined"
                 facts |= self._location(error.stored)
-            return Outcome(respond(command_set, status, str(error)), event, facts, is_failure=True)
+            return Outcome(respond(command_set, status, str(error)), event, facts, is_failure=True, subject=subject)
         facts = {**self._facts(), "outcome": stored.outcome.value, "bytes": stored.size, **self._location(stored)}
-        return Outcome(respond(command_set, Status.SUCCESS), "instance.stored", facts, stored=stored)
+        return Outcome(respond(command_set, Status.SUCCESS), "instance.stored", facts, stored=stored, subject=subject)
 
     def _facts(self) -> dict[str, object]:
         return {

@@ -1,4 +1,4 @@
-"""first bytes of a data set -> the few attributes that filing needs (PS3.5 chapter 7).
+"""first bytes of a data set -> the few attributes that filing and the audit trail need (PS3.5 chapter 7).
 
 The reader looks at a data set while it passes and keeps only the values of wanted attributes. It never
 decodes what it does not need, and never looks behind the last tag it wants. Bounded in memory whatever comes.
@@ -19,6 +19,7 @@ CODE_VALUE = 0x0008_0100
 CODING_SCHEME_DESIGNATOR = 0x0008_0102
 PATIENT_NAME = 0x0010_0010
 PATIENT_ID = 0x0010_0020
+STUDY_INSTANCE_UID = 0x0020_000D
 STUDY_ID = 0x0020_0010
 SERIES_NUMBER = 0x0020_0011
 INSTANCE_NUMBER = 0x0020_0013
@@ -54,7 +55,7 @@ class _Level:
 # fmt: off
 _WANTED = frozenset((
     SPECIFIC_CHARACTER_SET, SOP_CLASS_UID, SOP_INSTANCE_UID, MODALITY, PATIENT_NAME, PATIENT_ID,
-    STUDY_ID, SERIES_NUMBER, INSTANCE_NUMBER,
+    STUDY_INSTANCE_UID, STUDY_ID, SERIES_NUMBER, INSTANCE_NUMBER,
 ))
 # fmt: on
 _TOP = _Level(_WANTED, INSTANCE_NUMBER)

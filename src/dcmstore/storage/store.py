@@ -9,6 +9,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
+from typing import NamedTuple
 
 from dcmstore.errors import CannotUnderstand, DataSetMismatch, DuplicateRefused, OutOfResources, StorageError
 from dcmstore.storage import files, filing, header, part10
@@ -67,6 +68,13 @@ class Stored:
     file_name: str
     size: int
     outcome: Outcome
+
+
+class Subject(NamedTuple):
+    """What an instance is, by its command and by what was read of its header: raw values by tag."""
+
+    instance: Instance
+    values: Mapping[int, bytes]
 
 
 class Quarantined(CannotUnderstand):
@@ -136,6 +144,10 @@ class IncomingInstance:
         self._descriptor = -1
         self._head_size = 0
         self.size = 0
+
+    @property
+    def subject(self) -> Subject:
+        return Subject(self._instance, self._header.values)
 
     def receive(self, data: memoryview) -> None:  # hot: bench
         """Append a fragment of the data set, exactly as it came."""
