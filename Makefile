@@ -1,6 +1,9 @@
 # make run    set up and receive in the foreground
 # make test   set up and run every check
 # make torture  kill the receiver at random instants and judge what is on disk
+# make fuzz   feed every decoder what no sender would send, for an hour or MINUTES
+# make windows-bundle  a folder and a zip in dist/ that run on Windows with nothing installed
+# make test-windows    run its scripts, and the tests of files and sockets, under Wine: about four minutes
 # make bench  measure against the other receivers on this machine
 
 PYTHON ?= python3
@@ -9,7 +12,7 @@ BIN := $(VENV)/bin
 # Real dose reports for the tests; what the package computes with is not needed.
 DOSE_REPORTS := pyskindose==25.1.1
 
-.PHONY: run test lint interop-peers torture bench docs clean
+.PHONY: run test lint interop-peers torture fuzz bench windows-bundle test-windows docs clean
 
 run: $(VENV)/installed
 	$(BIN)/dcmstore init .
@@ -34,8 +37,21 @@ interop-peers:
 torture: $(VENV)/installed-test
 	$(BIN)/python -m torture.crash
 
+# Keeps what it finds in fuzz/corpus. Atheris is for Linux only.
+MINUTES ?= 60
+fuzz: $(VENV)/installed-fuzz
+	nice -n 19 $(BIN)/python -m fuzz --minutes $(MINUTES) --keep
+
 bench: $(VENV)/installed-test interop-peers
 	$(BIN)/python -m bench
+
+windows-bundle: $(VENV)/installed
+	@tools/install-wine
+	$(BIN)/python -m tools.windows_bundle
+
+# Without Wine and without root to install it, this says so and does nothing; in CI it fails.
+test-windows: $(VENV)/installed-test interop-peers
+	$(BIN)/python -m tests.windows
 
 # Writes the pages that the code knows best.
 docs: $(VENV)/installed-test
@@ -56,4 +72,8 @@ $(VENV)/installed: $(VENV)/bin/python pyproject.toml
 $(VENV)/installed-test: $(VENV)/installed
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[test]'
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps $(DOSE_REPORTS)
+	@touch $@
+
+$(VENV)/installed-fuzz: $(VENV)/installed-test
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[fuzz]'
 	@touch $@

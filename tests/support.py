@@ -111,8 +111,8 @@ def running(folder: Path, settings: Settings | None = None) -> Iterator[Receiver
 class Peer:
     """A sender that can do anything: it builds bytes with the product's encoders, and writes what it likes."""
 
-    def __init__(self, port: int) -> None:
-        self.socket = socket.create_connection(("127.0.0.1", port), 10)
+    def __init__(self, port: int, *, connection: socket.socket | None = None) -> None:
+        self.socket = connection or socket.create_connection(("127.0.0.1", port), 10)
         self._framing = Framing(0)
         self._arrived: list[PDU | Fragment] = []
         self._messages = 0

@@ -70,7 +70,9 @@ def test_the_folder_names_in_the_documentation_are_real(row: tuple[str, str]) ->
     assert folder_name(value.encode(), b"ISO_IR 192", NO_PATIENT_ID) == folder
 
 
-@pytest.mark.parametrize("page", ["README.md", "ARCHITECTURE.md", *(f"docs/{p.name}" for p in ROOT.glob("docs/*.md"))])
+@pytest.mark.parametrize(
+    "page", ["README.md", "ARCHITECTURE.md", "SECURITY.md", *(f"docs/{p.name}" for p in ROOT.glob("docs/*.md"))]
+)
 def test_every_link_leads_to_a_file(page: str) -> None:
     for target in re.findall(r"\]\((?!http)([^)#]+)\)", text_of(page)):
         assert ((ROOT / page).parent / target).exists(), target

@@ -68,12 +68,6 @@ def test_a_file_is_not_created_through_a_link(tmp_path: Path) -> None:
     assert not (tmp_path / "elsewhere").exists()
 
 
-@pytest.mark.skipif(os.name == "nt", reason="Windows has no modes of this kind")
-def test_a_new_file_is_not_for_everybody(tmp_path: Path) -> None:
-    written(tmp_path / "file", [b""])
-    assert (tmp_path / "file").stat().st_mode & 0o007 == 0
-
-
 def test_a_replaced_file_has_the_content_of_the_other(tmp_path: Path) -> None:
     source, target = tmp_path / "source", tmp_path / "target"
     source.write_bytes(b"new")

@@ -294,6 +294,22 @@ def test_a_reload_can_switch_the_dicomdir_on_and_off_again(running: Running) -> 
     assert (running.folder / "images/PAT1/DICOMDIR").exists()
 
 
+@pytest.mark.parametrize(("permissions", "of_files", "of_folders"), [("0640", 0o640, 0o750), ("0664", 0o664, 0o775)])
+def test_files_and_folders_get_the_permissions_of_the_ini(
+    running: Running, permissions: str, of_files: int, of_folders: int
+) -> None:
+    running.configure(port=(port := free_port()), permissions=permissions)
+    running.start()
+    with Peer(port) as peer:
+        peer.associate()
+        peer.store(data_set())
+        peer.release()
+    running.stop()
+    for path in (running.folder / "DcmStore.log", running.folder / "images/PAT1/7/3/1.2.3.4.dcm"):
+        assert path.stat().st_mode & 0o777 == of_files
+    assert (running.folder / "images/PAT1").stat().st_mode & 0o777 == of_folders
+
+
 def test_a_check_is_answered_with_what_is_going_on(running: Running) -> None:
     running.configure(port=(port := free_port()), localAE="LAB")
     running.start()

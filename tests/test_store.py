@@ -317,21 +317,22 @@ def another_file_system(tmp_path: Path) -> Iterator[Path]:
 
 
 @pytest.mark.parametrize("durable", [True, False])
-def test_a_dose_report_by_title_reaches_a_root_on_another_file_system(
+def test_a_report_with_another_title_reaches_a_root_on_another_file_system(
     tmp_path: Path, another_file_system: Path, durable: bool
 ) -> None:
-    roots = roots_below(tmp_path) | {Root.DOSE_REPORTS: str(another_file_system)}
+    roots = roots_below(tmp_path) | {Root.IMAGES: str(another_file_system)}
+    report = titled(b"126000")
     with opened(Store(roots, FilingPolicy(), durable=durable)) as store:
-        assert send(store, titled(), instance(sop_class=ENHANCED_SR)).outcome is Outcome.STORED
-        assert send(store, titled(), instance(sop_class=ENHANCED_SR)).outcome is Outcome.IDENTICAL
-        assert data_sets(another_file_system) == [titled()]
+        assert send(store, report, instance(sop_class=ENHANCED_SR)).outcome is Outcome.STORED
+        assert send(store, report, instance(sop_class=ENHANCED_SR)).outcome is Outcome.IDENTICAL
+        assert data_sets(another_file_system) == [report]
         assert visible(tmp_path) == {}
 
 
 def test_an_error_while_a_report_changes_its_root_names_the_root_it_goes_to(store: Store, tmp_path: Path) -> None:
-    incoming = receive(store, titled(), instance(sop_class=ENHANCED_SR))
-    shutil.rmtree(tmp_path / "rdsr")
-    with pytest.raises(OutOfResources, match="RDSR-DIR: folder is missing"):
+    incoming = receive(store, titled(b"126000"), instance(sop_class=ENHANCED_SR))
+    shutil.rmtree(tmp_path / "images")
+    with pytest.raises(OutOfResources, match="IMG-DIR: folder is missing"):
         incoming.finish()
     assert visible(tmp_path) == {}
 
@@ -490,6 +491,7 @@ RESENDS = {  # what is there already, what comes, and under which rule
     "a different one": ((FIRST,), SECOND, instance(), Duplicates.BOTH),
     "a replacing one": ((FIRST,), SECOND, instance(), Duplicates.REPLACE),
     "a report by title": ((), titled(), instance(sop_class=ENHANCED_SR), Duplicates.BOTH),
+    "a report with another title": ((), titled(b"126000"), instance(sop_class=ENHANCED_SR), Duplicates.BOTH),
     "an unreadable one": ((FIRST,), UNREADABLE, instance(), Duplicates.BOTH),
 }
 CALLS = ("open", "writev", "write", "fsync", "close", "rename", "_rename_to_free_name", "replace", "mkdir")
@@ -555,7 +557,8 @@ def test_a_failed_send_leaves_nothing_half(tmp_path: Path, call: str, resend: st
 @pytest.mark.parametrize("resend", RESENDS)
 def test_a_failed_send_says_which_folder_and_why(tmp_path: Path, call: str, resend: str) -> None:
     def after(folder: Path, store: Store, before: dict[Path, bytes], refusal: OutOfResources) -> None:
-        keys = ("IMG-DIR", "RDSR-DIR") if resend == "a report by title" else ("IMG-DIR",)
+        both = ("IMG-DIR", "RDSR-DIR")
+        keys = {"a report by title": both[1:], "a report with another title": both}.get(resend, both[:1])
         assert str(refusal) in [f"{key}: disk is full" for key in keys]
 
     fail_every_call(tmp_path, call, resend, after)
@@ -595,7 +598,7 @@ def test_a_failed_send_leaves_no_descriptor_open(tmp_path: Path, call: str, rese
         ("write", "a new instance"),
         ("fsync", "an identical one"),
         ("close", "a different one"),
-        ("rename", "a report by title"),
+        ("rename", "a report with another title"),
         ("_rename_to_free_name", "a new instance"),
         ("replace", "a replacing one"),
         ("mkdir", "an unreadable one"),
@@ -642,11 +645,11 @@ def test_a_move_to_another_file_system_that_fails_leaves_nothing_on_either(
         raise OSError(errno.EXDEV, "Invalid cross-device link")
 
     with opened(Store(roots, FilingPolicy())) as store:
-        incoming = receive(store, titled(), instance(sop_class=ENHANCED_SR))
+        incoming = receive(store, titled(b"126000"), instance(sop_class=ENHANCED_SR))
         with monkeypatch.context() as patch:
             patch.setattr(os, "rename", refuse)
             Fault(patch, call, 2 if call in ("fsync", "close") else 1)  # the first is that of the temporary file
-            with pytest.raises(OutOfResources, match="RDSR-DIR: disk is full"):
+            with pytest.raises(OutOfResources, match="IMG-DIR: disk is full"):
                 incoming.finish()
         assert visible(tmp_path) == {}
 
@@ -801,9 +804,9 @@ def test_a_durable_store_syncs_an_identical_file_before_it_says_so(
 def test_a_durable_store_syncs_the_copy_on_another_file_system_before_its_name(
     tmp_path: Path, another_file_system: Path, disk_calls: list[tuple[str, str]]
 ) -> None:
-    roots = roots_below(tmp_path) | {Root.DOSE_REPORTS: str(another_file_system)}
-    with opened(Store(roots, FilingPolicy())) as store:
-        incoming = receive(store, titled(), instance(sop_class=ENHANCED_SR))
+    roots = roots_below(tmp_path) | {Root.IMAGES: str(another_file_system)}
+    with opened(Store(roots, FilingPolicy(folder_tree=False))) as store:
+        incoming = receive(store, titled(b"126000"), instance(sop_class=ENHANCED_SR))
         disk_calls.clear()
         incoming.finish()
         assert shown(disk_calls, another_file_system) == ["sync part", "sync part", "rename 1.2.3.4.dcm", "sync ."]
@@ -911,7 +914,7 @@ def test_a_fault_of_the_disk_decides_nothing_about_a_duplicate(
     def no_descriptor(*_: object, **__: object) -> object:
         raise OSError(errno.EMFILE, "Too many open files")
 
-    monkeypatch.setattr("dcmstore.storage.store.open", no_descriptor, raising=False)
+    monkeypatch.setattr("dcmstore.storage.files.open", no_descriptor, raising=False)
     with pytest.raises(OutOfResources, match="too many open files"):
         incoming.finish()
     monkeypatch.undo()

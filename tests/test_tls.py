@@ -186,6 +186,8 @@ def test_suites_that_rfc_9325_advises_against_are_refused(hospital: Hospital, su
 def test_what_is_not_tls_is_told_by_name(hospital: Hospital, first: bytes, words: str) -> None:
     with Served(hospital.context()) as server, server.connect() as plain:
         plain.sendall(first)
+        with contextlib.suppress(OSError):  # the connection is reset already
+            plain.shutdown(socket.SHUT_WR)
         with pytest.raises(TlsError) as told:
             server.result()
     assert words in str(told.value)
@@ -210,9 +212,10 @@ def test_a_peer_that_closes_in_the_middle_is_told_as_such(hospital: Hospital) ->
 
 
 def test_a_peer_that_says_nothing_has_its_time_and_no_more(hospital: Hospital) -> None:
-    with Served(hospital.context(), timeout=0.1) as server, server.connect():
-        with pytest.raises(TlsError, match="artim-timeout ran out before a byte came") as told:
-            server.result()
+    words = "artim-timeout ran out before a byte came"
+    context = hospital.context()
+    with Served(context, timeout=0.1) as server, server.connect(), pytest.raises(TlsError, match=words) as told:
+        server.result()
     assert told.value.said_nothing
 
 
@@ -319,12 +322,11 @@ def test_nothing_is_resumed_and_no_session_is_kept(hospital: Hospital, version: 
     context, client = hospital.context(), hospital.client(hospital.authority.issue("ct1"), version)
     session = None
     for _ in range(3):
-        with Served(context) as server, server.connect() as plain:
-            with client.wrap_socket(plain, session=session) as connection:
-                connection.sendall(b"dicom")
-                assert connection.recv(100) == b"dicom"
-                assert not connection.session_reused
-                session = connection.session
+        with Served(context) as server, client.wrap_socket(server.connect(), session=session) as connection:
+            connection.sendall(b"dicom")
+            assert connection.recv(100) == b"dicom"
+            assert not connection.session_reused
+            session = connection.session
     assert context.session_stats()["number"] == 0
 
 

@@ -12,6 +12,8 @@ from queue import SimpleQueue
 from dcmstore.tls.context import TlsSettings, context_of
 from dcmstore.tls.transport import TlsError, TlsSocket, shake_hands, wrap
 from tests.certificates import Authority, Issued
+from tests.support import Peer
+from tests.test_receiver import Running, free_port
 
 WAIT = 20.0  # seconds until a test gives up
 
@@ -129,3 +131,52 @@ def talk(server: Served, client: ssl.SSLContext, data: bytes = b"dicom") -> byte
     with server.connect() as plain, client.wrap_socket(plain) as connection:
         connection.sendall(data)
         return connection.recv(65536)
+
+
+class Secured:
+    """A receiver on a thread, with a plain port and one for TLS, and the files of a hospital beside its ini."""
+
+    def __init__(self, running: Running) -> None:
+        self.running = running
+        self.hospital = Hospital.in_folder(running.folder)
+        self.port, self.tls_port = free_port(), free_port()
+        self._keys: dict[str, object] = {}
+
+    def configure(self, **keys: object) -> None:
+        """Keys of the ini, over those that were set before."""
+        self._keys |= keys
+        defaults = {
+            "tls_certificate": "server.pem",
+            "tls_key": "server.key",
+            "tls_ca": "ca.pem",
+            "tls_client": "required",
+        }
+        self.running.configure(port=self.port, tls_port=self.tls_port, **(defaults | self._keys))
+
+    def start(self, **keys: object) -> None:
+        self.configure(**keys)
+        self.running.start()
+
+    def peer(self, issued: Issued | None = None) -> Peer:
+        """A sender over TLS, after its handshake."""
+        peer = Peer(self.tls_port)
+        peer.socket = self.hospital.client(issued).wrap_socket(peer.socket)
+        return peer
+
+    def issue(self, name: str = "ct1.example") -> Issued:
+        return self.hospital.authority.issue(name)
+
+    def logged_after_stop(self, event: str) -> list[str]:
+        self.running.stop()
+        return self.running.logged(event)
+
+
+@contextlib.contextmanager
+def receiving(folder: Path) -> Iterator[Secured]:
+    """A receiver that is still to be started; it is stopped at the end."""
+    for name in ("images", "rdsr"):
+        (folder / name).mkdir()
+    running = Running(folder)
+    yield Secured(running)
+    with contextlib.suppress(RuntimeError):  # never started
+        running.stop()

@@ -13,7 +13,7 @@ from dcmstore.settings import KEYS, Settings, Spelling, shown
 from dcmstore.values import folder, optional_path
 
 FILE_NAME = "DcmStore.ini"
-_COMMENT = re.compile(r"(?:^|\s+)[#;].*")  # behind a value
+_COMMENT = re.compile(r"(?:^|(?<!\s)\s+)[#;].*")  # behind a value; a run of blanks is tried once, not from each of them
 
 
 @dataclass(frozen=True, slots=True)

@@ -154,7 +154,7 @@ class Connection:
             self._registry.forget(self)
 
     def _log_end(self, ending: Ending, seconds: float) -> None:
-        if self._provider is None and not self.calling:  # a port scan or a load balancer's probe
+        if self._provider is None:  # a port scan, a load balancer's probe, or a sender whose rejection has been told
             self._log.debug("connection.ended", peer=self._peer, how=ending.words, seconds=f"{seconds:.3f}")
             return
         (self._log.info if ending.is_orderly else self._log.warning)(

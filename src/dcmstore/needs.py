@@ -1,6 +1,7 @@
 """What a command needs of its ini and of the machine -> there, or missing in words that say what to do."""
 
 import contextlib
+import errno
 import sys
 import tempfile
 from pathlib import Path
@@ -33,13 +34,16 @@ def read(path: Path) -> Configuration:
 
 
 def require_roots(configuration: Configuration) -> None:
-    """Raises ConfigurationError unless both root folders are there and can be written."""
+    """Raises ConfigurationError unless both root folders are there and can be written, now or when there is room.
+
+    A full disk shall not keep the other root from receiving.
+    """
     for root, folder in wiring.roots_of(configuration.settings).items():
-        if problem := folder_problem(folder):
+        if problem := folder_problem(folder, may_be_full=True):
             raise ConfigurationError(root_message(configuration, root, folder, problem))
 
 
-def folder_problem(folder: Path) -> str:
+def folder_problem(folder: Path, *, may_be_full: bool = False) -> str:
     """Why a root folder can't be used, or nothing."""
     if not folder.exists():
         return "does not exist; make it, or let `dcmstore init` make it"
@@ -51,6 +55,8 @@ def folder_problem(folder: Path) -> str:
             file.flush()
             return ""
     except OSError as error:
+        if may_be_full and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            return ""
         return f"can't be written: {reason_of(error)}"
 
 

@@ -68,11 +68,11 @@ def _carry_out(make_plan: Callable[[ServiceManager], Plan], options: argparse.Na
 
 
 def _require_ours(service: ServiceManager, options: argparse.Namespace) -> None:
-    """A script of one folder shall not stop or delete the service of another."""
+    """A script of one folder shall not stop or delete the service of another, unless that folder is gone."""
     if options.command is install or options.config is None:
         return
     ini = service.query().ini
-    if ini is not None and os.path.realpath(ini) != os.path.realpath(options.config):
+    if ini is not None and ini.exists() and os.path.realpath(ini) != os.path.realpath(options.config):
         raise ServiceError(f"the service that is installed belongs to {ini}, not to {options.config}")
 
 

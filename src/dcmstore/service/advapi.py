@@ -1,7 +1,6 @@
-"""values <-> calls of advapi32.dll: the Service Control Manager of Windows, by its own names and numbers.
+"""values <-> calls of advapi32.dll: the Service Control Manager of Windows.
 
 Of the system it knows the library that it is given, and so it can be tried on Linux with one that only takes notes.
-Types are of fixed width, as Windows has them; names are those of Microsoft's headers.
 """
 
 import contextlib
@@ -11,136 +10,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-DWORD = ctypes.c_uint32
-BOOL = ctypes.c_int32
-HANDLE = ctypes.c_void_p
-TEXT = ctypes.c_wchar_p
-VOID = ctypes.c_void_p
-
-# Access to the manager and to a service
-SC_MANAGER_CONNECT = 0x0001
-SC_MANAGER_CREATE_SERVICE = 0x0002
-SERVICE_QUERY_CONFIG = 0x0001
-SERVICE_CHANGE_CONFIG = 0x0002
-SERVICE_QUERY_STATUS = 0x0004
-SERVICE_START = 0x0010
-SERVICE_STOP = 0x0020
-SERVICE_PAUSE_CONTINUE = 0x0040  # also for SERVICE_CONTROL_PARAMCHANGE
-DELETE = 0x00010000
-
-SERVICE_WIN32_OWN_PROCESS = 0x10
-SERVICE_AUTO_START = 2
-SERVICE_ERROR_NORMAL = 1
-
-# What SERVICE_STATUS says
-SERVICE_STOPPED = 1
-SERVICE_START_PENDING = 2
-SERVICE_STOP_PENDING = 3
-SERVICE_RUNNING = 4
-SERVICE_ACCEPT_STOP = 0x001
-SERVICE_ACCEPT_SHUTDOWN = 0x004
-SERVICE_ACCEPT_PARAMCHANGE = 0x008
-SERVICE_ACCEPT_PRESHUTDOWN = 0x100
-
-# What a service is told
-SERVICE_CONTROL_STOP = 1
-SERVICE_CONTROL_INTERROGATE = 4
-SERVICE_CONTROL_SHUTDOWN = 5
-SERVICE_CONTROL_PARAMCHANGE = 6  # "its startup parameters have changed, read them again"
-SERVICE_CONTROL_PRESHUTDOWN = 15
-
-# What ChangeServiceConfig2W changes
-SERVICE_CONFIG_DESCRIPTION = 1
-SERVICE_CONFIG_FAILURE_ACTIONS = 2
-SERVICE_CONFIG_FAILURE_ACTIONS_FLAG = 4
-SERVICE_CONFIG_SERVICE_SID_INFO = 5
-SERVICE_CONFIG_PRESHUTDOWN_INFO = 7
-SERVICE_SID_TYPE_UNRESTRICTED = 1
-SC_ACTION_RESTART = 1
-_SC_STATUS_PROCESS_INFO = 0
-
-NO_ERROR = 0
-ERROR_ACCESS_DENIED = 5
-ERROR_CALL_NOT_IMPLEMENTED = 120
-ERROR_INSUFFICIENT_BUFFER = 122
-ERROR_SERVICE_ALREADY_RUNNING = 1056
-ERROR_SERVICE_DOES_NOT_EXIST = 1060
-ERROR_SERVICE_NOT_ACTIVE = 1062
-ERROR_FAILED_SERVICE_CONTROLLER_CONNECT = 1063
-ERROR_SERVICE_SPECIFIC_ERROR = 1066
-ERROR_SERVICE_MARKED_FOR_DELETE = 1072
-
-if sys.platform == "win32":
-    _function_type = ctypes.WINFUNCTYPE
-else:
-    _function_type = ctypes.CFUNCTYPE
-ServiceMain = _function_type(None, DWORD, ctypes.POINTER(TEXT))
-HandlerEx = _function_type(DWORD, DWORD, DWORD, VOID, VOID)  # control, event type, event data, context
-
-
-class SERVICE_STATUS(ctypes.Structure):
-    _fields_ = (
-        ("dwServiceType", DWORD),
-        ("dwCurrentState", DWORD),
-        ("dwControlsAccepted", DWORD),
-        ("dwWin32ExitCode", DWORD),
-        ("dwServiceSpecificExitCode", DWORD),
-        ("dwCheckPoint", DWORD),
-        ("dwWaitHint", DWORD),
-    )
-
-
-class SERVICE_STATUS_PROCESS(ctypes.Structure):
-    _fields_ = (*SERVICE_STATUS._fields_, ("dwProcessId", DWORD), ("dwServiceFlags", DWORD))
-
-
-class QUERY_SERVICE_CONFIGW(ctypes.Structure):
-    _fields_ = (
-        ("dwServiceType", DWORD),
-        ("dwStartType", DWORD),
-        ("dwErrorControl", DWORD),
-        ("lpBinaryPathName", TEXT),
-        ("lpLoadOrderGroup", TEXT),
-        ("dwTagId", DWORD),
-        ("lpDependencies", VOID),
-        ("lpServiceStartName", TEXT),
-        ("lpDisplayName", TEXT),
-    )
-
-
-class SERVICE_TABLE_ENTRYW(ctypes.Structure):
-    _fields_ = (("lpServiceName", TEXT), ("lpServiceProc", ServiceMain))
-
-
-class SERVICE_DESCRIPTIONW(ctypes.Structure):
-    _fields_ = (("lpDescription", TEXT),)
-
-
-class SC_ACTION(ctypes.Structure):
-    _fields_ = (("Type", DWORD), ("Delay", DWORD))
-
-
-class SERVICE_FAILURE_ACTIONSW(ctypes.Structure):
-    _fields_ = (
-        ("dwResetPeriod", DWORD),
-        ("lpRebootMsg", TEXT),
-        ("lpCommand", TEXT),
-        ("cActions", DWORD),
-        ("lpsaActions", ctypes.POINTER(SC_ACTION)),
-    )
-
-
-class SERVICE_FAILURE_ACTIONS_FLAG(ctypes.Structure):
-    _fields_ = (("fFailureActionsOnNonCrashFailures", BOOL),)
-
-
-class SERVICE_SID_INFO(ctypes.Structure):
-    _fields_ = (("dwServiceSidType", DWORD),)
-
-
-class SERVICE_PRESHUTDOWN_INFO(ctypes.Structure):
-    _fields_ = (("dwPreshutdownTimeout", DWORD),)
-
+from dcmstore.service import winsvc
+from dcmstore.service.winsvc import BOOL, DWORD, HANDLE, TEXT, VOID, HandlerEx
 
 # What is called, by what it takes and gives; a handle or True, and nothing when it failed
 _CALLS: dict[str, tuple[Any, tuple[Any, ...]]] = {
@@ -183,7 +54,7 @@ class Setup:
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """What a service is doing now; `state` is one of SERVICE_STOPPED …, times are in milliseconds."""
+    """What a service is doing now; `state` is one of winsvc.SERVICE_STOPPED …, times are in milliseconds."""
 
     state: int
     win32_exit_code: int = 0
@@ -218,7 +89,7 @@ class Advapi:
     # --- for whoever controls a service ------------------------------------------------------------
 
     @contextlib.contextmanager
-    def manager(self, access: int = SC_MANAGER_CONNECT) -> Iterator[object]:
+    def manager(self, access: int = winsvc.SC_MANAGER_CONNECT) -> Iterator[object]:
         """A handle of the Service Control Manager."""
         with self._closed(self._call("OpenSCManagerW", None, None, access)) as manager:
             yield manager
@@ -232,16 +103,16 @@ class Advapi:
     def create(self, name: str, setup: Setup, password: str | None, dependencies: Sequence[str]) -> None:
         """A service that starts with the machine, in a process of its own."""
         names = ctypes.create_unicode_buffer("".join(f"{dependency}\0" for dependency in dependencies))
-        with self.manager(SC_MANAGER_CONNECT | SC_MANAGER_CREATE_SERVICE) as manager:
+        with self.manager(winsvc.SC_MANAGER_CONNECT | winsvc.SC_MANAGER_CREATE_SERVICE) as manager:
             service = self._call(
                 "CreateServiceW",
                 manager,
                 name,
                 setup.display_name,
-                SERVICE_QUERY_STATUS,
-                SERVICE_WIN32_OWN_PROCESS,
-                SERVICE_AUTO_START,
-                SERVICE_ERROR_NORMAL,
+                winsvc.SERVICE_QUERY_STATUS,
+                winsvc.SERVICE_WIN32_OWN_PROCESS,
+                winsvc.SERVICE_AUTO_START,
+                winsvc.SERVICE_ERROR_NORMAL,
                 setup.command_line,
                 None,  # load order group
                 None,  # tag in it
@@ -252,28 +123,28 @@ class Advapi:
             self._calls["CloseServiceHandle"](service)
 
     def change(self, name: str, what: int, value: ctypes.Structure) -> None:
-        """`value` is the structure that goes with `what`, one of SERVICE_CONFIG_DESCRIPTION …"""
+        """`value` is the structure that goes with `what`, one of winsvc.SERVICE_CONFIG_DESCRIPTION …"""
         # A service can be told to restart only by somebody who may start it.
-        with self.service(name, SERVICE_CHANGE_CONFIG | SERVICE_START) as service:
+        with self.service(name, winsvc.SERVICE_CHANGE_CONFIG | winsvc.SERVICE_START) as service:
             self._call("ChangeServiceConfig2W", service, what, ctypes.byref(value))
 
     def setup(self, name: str) -> Setup:
-        with self.service(name, SERVICE_QUERY_CONFIG) as service:
+        with self.service(name, winsvc.SERVICE_QUERY_CONFIG) as service:
             needed = DWORD()
             with contextlib.suppress(CallError):  # it tells how much it needs
                 self._call("QueryServiceConfigW", service, None, 0, ctypes.byref(needed))
-            buffer = ctypes.create_string_buffer(max(needed.value, ctypes.sizeof(QUERY_SERVICE_CONFIGW)))
+            buffer = ctypes.create_string_buffer(max(needed.value, ctypes.sizeof(winsvc.QUERY_SERVICE_CONFIGW)))
             self._call("QueryServiceConfigW", service, buffer, len(buffer), ctypes.byref(needed))
-            found = QUERY_SERVICE_CONFIGW.from_buffer(buffer)
+            found = winsvc.QUERY_SERVICE_CONFIGW.from_buffer(buffer)
             return Setup(found.lpBinaryPathName or "", found.lpServiceStartName or "", found.lpDisplayName or "")
 
     def progress(self, name: str) -> Progress:
-        status, needed = SERVICE_STATUS_PROCESS(), DWORD()
-        with self.service(name, SERVICE_QUERY_STATUS) as service:
+        status, needed = winsvc.SERVICE_STATUS_PROCESS(), DWORD()
+        with self.service(name, winsvc.SERVICE_QUERY_STATUS) as service:
             self._call(
                 "QueryServiceStatusEx",
                 service,
-                _SC_STATUS_PROCESS_INFO,
+                winsvc.SC_STATUS_PROCESS_INFO,
                 ctypes.byref(status),
                 ctypes.sizeof(status),
                 ctypes.byref(needed),
@@ -288,16 +159,16 @@ class Advapi:
         )
 
     def start(self, name: str) -> None:
-        with self.service(name, SERVICE_START) as service:
+        with self.service(name, winsvc.SERVICE_START) as service:
             self._call("StartServiceW", service, 0, None)
 
     def control(self, name: str, control: int, access: int) -> None:
         """`access` is what this control needs."""
         with self.service(name, access) as service:
-            self._call("ControlService", service, control, ctypes.byref(SERVICE_STATUS()))
+            self._call("ControlService", service, control, ctypes.byref(winsvc.SERVICE_STATUS()))
 
     def delete(self, name: str) -> None:
-        with self.service(name, DELETE) as service:
+        with self.service(name, winsvc.DELETE) as service:
             self._call("DeleteService", service)
 
     @contextlib.contextmanager
@@ -311,8 +182,8 @@ class Advapi:
 
     def dispatch(self, name: str, main: Any) -> None:
         """Return when the service has ended. `main` is a ServiceMain, which Windows calls on another thread."""
-        table = (SERVICE_TABLE_ENTRYW * 2)()  # a second entry, empty, ends it
-        table[0] = SERVICE_TABLE_ENTRYW(name, main)
+        table = (winsvc.SERVICE_TABLE_ENTRYW * 2)()  # a second entry, empty, ends it
+        table[0] = winsvc.SERVICE_TABLE_ENTRYW(name, main)
         self._call("StartServiceCtrlDispatcherW", table)
 
     def register(self, name: str, handler: Any) -> object:
@@ -320,8 +191,8 @@ class Advapi:
         return self._call("RegisterServiceCtrlHandlerExW", name, handler, None)
 
     def report(self, handle: object, accepted: int, progress: Progress) -> None:
-        status = SERVICE_STATUS(
-            SERVICE_WIN32_OWN_PROCESS,
+        status = winsvc.SERVICE_STATUS(
+            winsvc.SERVICE_WIN32_OWN_PROCESS,
             progress.state,
             accepted,
             progress.win32_exit_code,

@@ -18,7 +18,7 @@ if not __package__:  # run by its path, by a Python that does not know dcmstore:
     sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from dcmstore.errors import ConfigurationError
-from dcmstore.service import SERVICE_NAME, advapi
+from dcmstore.service import SERVICE_NAME, winsvc
 from dcmstore.service.advapi import Advapi, CallError, Progress
 
 if TYPE_CHECKING:
@@ -29,13 +29,13 @@ WAIT_HINT = 10_000  # milliseconds without one, after which the manager may take
 PATIENCE = 120.0  # seconds to start, or to begin to stop; a share that answers later is as good as away
 LOG_SIZE, LOGS_KEPT = 10 * 1024 * 1024, 9  # of the log when the ini can't say: its defaults
 
-_PENDING = (advapi.SERVICE_START_PENDING, advapi.SERVICE_STOP_PENDING)
+_PENDING = (winsvc.SERVICE_START_PENDING, winsvc.SERVICE_STOP_PENDING)
 _ACCEPTED = {
-    advapi.SERVICE_RUNNING: (
-        advapi.SERVICE_ACCEPT_STOP
-        | advapi.SERVICE_ACCEPT_SHUTDOWN
-        | advapi.SERVICE_ACCEPT_PRESHUTDOWN  # comes earlier, and leaves the time that `install` asks for
-        | advapi.SERVICE_ACCEPT_PARAMCHANGE
+    winsvc.SERVICE_RUNNING: (
+        winsvc.SERVICE_ACCEPT_STOP
+        | winsvc.SERVICE_ACCEPT_SHUTDOWN
+        | winsvc.SERVICE_ACCEPT_PRESHUTDOWN  # comes earlier, and leaves the time that `install` asks for
+        | winsvc.SERVICE_ACCEPT_PARAMCHANGE
     )
 }
 _BY_HAND = (
@@ -51,38 +51,40 @@ class Reporter:
     def __init__(self, report: Callable[[int, Progress], None]) -> None:
         """`report` takes the controls that are accepted, and the progress."""
         self._report = report
-        self._lock = threading.Lock()
+        self._changed = threading.Condition()
         self._state = 0
         self._check_point = 0
         self._until = 0.0
-        self._is_over = threading.Event()
         threading.Thread(target=self._show_life, name="progress", daemon=True).start()
 
     def pending(self, state: int, seconds: float) -> None:
         """It starts or stops, and may take so long: signs of life are given until then, and no longer."""
-        with self._lock:
+        with self._changed:
             self._state = state
             self._until = time.monotonic() + seconds
             self._tell_pending()
+            self._changed.notify()
 
     def running(self) -> None:
-        with self._lock:
-            if self._state != advapi.SERVICE_STOP_PENDING:  # a stop that came in between is not taken back
-                self._state = advapi.SERVICE_RUNNING
-                self._tell(Progress(advapi.SERVICE_RUNNING))
+        with self._changed:
+            if self._state != winsvc.SERVICE_STOP_PENDING:  # a stop that came in between is not taken back
+                self._state = winsvc.SERVICE_RUNNING
+                self._tell(Progress(winsvc.SERVICE_RUNNING))
 
     def stopped(self, exit_code: int) -> None:
-        with self._lock:
-            self._state = advapi.SERVICE_STOPPED
-            self._is_over.set()
+        with self._changed:
+            self._state = winsvc.SERVICE_STOPPED
+            self._changed.notify()
             # Any code but 0 is a failure to the manager, which then restarts the service.
-            win32_code = advapi.ERROR_SERVICE_SPECIFIC_ERROR if exit_code else advapi.NO_ERROR
-            self._tell(Progress(advapi.SERVICE_STOPPED, win32_code, exit_code))
+            win32_code = winsvc.ERROR_SERVICE_SPECIFIC_ERROR if exit_code else winsvc.NO_ERROR
+            self._tell(Progress(winsvc.SERVICE_STOPPED, win32_code, exit_code))
 
     def _show_life(self) -> None:
-        while not self._is_over.wait(REPORT_INTERVAL):
-            with self._lock:
-                if self._state in _PENDING and time.monotonic() < self._until:
+        with self._changed:
+            while self._state != winsvc.SERVICE_STOPPED:
+                is_pending = self._state in _PENDING and time.monotonic() < self._until
+                is_silent = not self._changed.wait(REPORT_INTERVAL if is_pending else None)
+                if is_silent and self._state in _PENDING:
                     self._tell_pending()
 
     def _tell_pending(self) -> None:
@@ -103,10 +105,10 @@ class WindowsHost:
         self._reporter = reporter
         self._requests: queue.SimpleQueue[Request] = queue.SimpleQueue()
         self._by_control = {
-            advapi.SERVICE_CONTROL_STOP: Request.STOP,
-            advapi.SERVICE_CONTROL_SHUTDOWN: Request.STOP,
-            advapi.SERVICE_CONTROL_PRESHUTDOWN: Request.STOP,
-            advapi.SERVICE_CONTROL_PARAMCHANGE: Request.RELOAD,
+            winsvc.SERVICE_CONTROL_STOP: Request.STOP,
+            winsvc.SERVICE_CONTROL_SHUTDOWN: Request.STOP,
+            winsvc.SERVICE_CONTROL_PRESHUTDOWN: Request.STOP,
+            winsvc.SERVICE_CONTROL_PARAMCHANGE: Request.RELOAD,
         }
         self._stop = Request.STOP
 
@@ -114,12 +116,12 @@ class WindowsHost:
         """What the manager wants; return Windows' number for whether it is known. At once, on the manager's thread."""
         request = self._by_control.get(number)
         if request is None:
-            known = number == advapi.SERVICE_CONTROL_INTERROGATE
-            return advapi.NO_ERROR if known else advapi.ERROR_CALL_NOT_IMPLEMENTED
+            known = number == winsvc.SERVICE_CONTROL_INTERROGATE
+            return winsvc.NO_ERROR if known else winsvc.ERROR_CALL_NOT_IMPLEMENTED
         if request is self._stop:
-            self._reporter.pending(advapi.SERVICE_STOP_PENDING, PATIENCE)
+            self._reporter.pending(winsvc.SERVICE_STOP_PENDING, PATIENCE)
         self._requests.put(request)
-        return advapi.NO_ERROR
+        return winsvc.NO_ERROR
 
     def wait(self) -> "Request":
         return self._requests.get()
@@ -136,7 +138,7 @@ class WindowsHost:
     def stopping(self, seconds: float) -> None:
         from dcmstore.service.notify import stop_seconds
 
-        self._reporter.pending(advapi.SERVICE_STOP_PENDING, stop_seconds(seconds))
+        self._reporter.pending(winsvc.SERVICE_STOP_PENDING, stop_seconds(seconds))
 
     def alive(self, status: str) -> None:
         """Nobody asks here."""
@@ -151,8 +153,8 @@ class Service:
         self._host: WindowsHost | None = None
         self._is_over = threading.Event()
         # Kept, for Windows calls them as long as the process lives
-        self._main = advapi.ServiceMain(self._run)
-        self._handler = advapi.HandlerEx(self._on_control)
+        self._main = winsvc.ServiceMain(self._run)
+        self._handler = winsvc.HandlerEx(self._on_control)
 
     def run(self) -> None:
         """Return when it has stopped. Raises CallError when it was not the manager that started this process."""
@@ -164,7 +166,7 @@ class Service:
         try:
             handle = self._library.register(SERVICE_NAME, self._handler)
             reporter = Reporter(lambda accepted, progress: self._library.report(handle, accepted, progress))
-            reporter.pending(advapi.SERVICE_START_PENDING, PATIENCE)
+            reporter.pending(winsvc.SERVICE_START_PENDING, PATIENCE)
             code = 1
             try:
                 self._host = WindowsHost(reporter)
@@ -175,7 +177,7 @@ class Service:
             self._is_over.set()
 
     def _on_control(self, number: int, kind: int, data: object, context: object) -> int:
-        return self._host.control(number) if self._host else advapi.NO_ERROR  # without a host nothing was accepted yet
+        return self._host.control(number) if self._host else winsvc.NO_ERROR  # without a host nothing was accepted yet
 
 
 def receive(ini: Path, host: WindowsHost) -> int:
@@ -185,7 +187,7 @@ def receive(ini: Path, host: WindowsHost) -> int:
 
         return receiver.run(ini, host, with_console=False)
     except ConfigurationError as error:
-        _log_failure(ini, str(error), "correct it; Windows starts the service again by itself, or start it now")
+        _log_failure(ini, str(error), "correct it; Windows starts the service again within a minute")
         return 2
     except Exception as error:  # noqa: BLE001 - the last fence of the process
         frame = traceback.extract_tb(error.__traceback__)[-1]
@@ -210,7 +212,7 @@ def main(arguments: list[str], library: Advapi) -> int:
             return 0
         told = _BY_HAND
     except CallError as error:
-        is_by_hand = error.code == advapi.ERROR_FAILED_SERVICE_CONTROLLER_CONNECT
+        is_by_hand = error.code == winsvc.ERROR_FAILED_SERVICE_CONTROLLER_CONNECT
         told = _BY_HAND if is_by_hand else f"dcmstore: {error}"
     if sys.stderr is not None:
         print(told, file=sys.stderr)

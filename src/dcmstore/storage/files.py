@@ -8,7 +8,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
-from typing import TypeAlias
+from typing import Any, BinaryIO, TypeAlias
 
 from dcmstore.errors import OutOfResources
 
@@ -38,6 +38,8 @@ _ADVICE = {
     errno.ENODEV: "another disk than at the start; is it mounted?",
     errno.ENOTDIR: "a file stands where a folder is needed",
     errno.EIO: "disk reports an input/output error",
+    errno.ENOTCONN: "share is gone",
+    errno.ESTALE: "share is gone, or was replaced",
     errno.ENAMETOOLONG: "path is too long",
     errno.EMFILE: "too many open files",
     errno.ENFILE: "too many open files",
@@ -47,7 +49,20 @@ _ADVICE = {
 
 def out_of_resources(error: OSError, root: str) -> OutOfResources:
     """The storage error for an OSError below a root folder, which is named by its key in the ini."""
+    if error.errno == errno.ENOSPC and _has_no_inodes(error.filename):
+        return OutOfResources(f"{root}: disk has space, but holds as many files as it can")
     return OutOfResources(f"{root}: {_ADVICE.get(error.errno or 0, error.strerror or str(error))}")
+
+
+def _has_no_inodes(path: str | None) -> bool:
+    """True where the disk of a file that could not be made has no place for another one, however small."""
+    if sys.platform == "win32" or path is None:
+        return False
+    try:
+        disk = os.statvfs(os.path.dirname(path))
+    except OSError:
+        return False
+    return disk.f_files > 0 == disk.f_favail  # some file systems make inodes as they need them, and tell 0 of each
 
 
 def create(path: str) -> int:
@@ -98,15 +113,22 @@ def replace(source: str, target: str) -> None:
     _insist(_rename_over, source, target)
 
 
-def _insist(rename: Callable[[str, str], None], source: str, target: str) -> None:
+def open_to_read(path: str) -> BinaryIO:
+    """Open a file that somebody may be naming or scanning this moment."""
+    opened: BinaryIO = _insist(open, path, "rb")
+    return opened
+
+
+def _insist(call: Callable[..., Any], *arguments: str) -> Any:
+    """Call until nobody else holds the file, for a second at most; only on Windows is that a matter of time."""
     for tries_left in reversed(range(_RENAME_TRIES)):
         try:
-            rename(source, target)
-            return
+            return call(*arguments)
         except PermissionError:
             if not IS_WINDOWS or not tries_left:
                 raise
             time.sleep(_RENAME_PAUSE)
+    raise AssertionError("no tries")
 
 
 if sys.platform == "win32":
@@ -212,7 +234,7 @@ def write_whole(path: str, content: bytes) -> None:
 
 def same_content(path: str, start: int, other_path: str, other_start: int) -> bool:
     """True when two files hold the same bytes from the given positions to their ends."""
-    with open(path, "rb") as file, open(other_path, "rb") as other:
+    with open_to_read(path) as file, open_to_read(other_path) as other:
         if os.fstat(file.fileno()).st_size - start != os.fstat(other.fileno()).st_size - other_start:
             return False
         file.seek(start)

@@ -19,12 +19,17 @@ class FolderTree:
         self._root = root
         self._durable = durable
         self._tells_case = True
+        self._ours = ""
         self._known: dict[tuple[str, ...], tuple[str, tuple[str, ...]]] = {}
 
     def open(self, existing: str) -> None:
-        """Find out whether the disk tells case, by a file of ours in the root whose name has letters."""
+        """Find out whether the disk tells case, by something of ours in the root whose name has letters."""
+        self._ours = existing
         folder, name = os.path.split(existing)
-        self._tells_case = not os.path.exists(os.path.join(folder, name.swapcase()))
+        if os.path.exists(existing):
+            self._tells_case = not os.path.exists(os.path.join(folder, name.swapcase()))
+        else:  # the disk is full
+            self._tells_case = not files.IS_WINDOWS
 
     def folder(self, wanted: tuple[str, ...]) -> tuple[str, tuple[str, ...]]:
         """The path of these folders, and the names that they really have."""
@@ -43,6 +48,8 @@ class FolderTree:
         if not wanted:
             return self._root, ()
         parent, above = self.folder(wanted[:-1])
+        if not above:
+            os.stat(self._ours)  # else the root's disk was unmounted; folders of the empty mount point would be hidden
         name = wanted[-1] if self._tells_case else self._free_of_case(parent, wanted[-1])
         path = os.path.join(parent, name)
         try:

@@ -2,6 +2,9 @@
 
 Each running process marks its files with a token whose lock file it holds locked. What lies there without a
 locked token was left by a process that is gone, and is removed.
+
+A disk may fill, vanish and come back while we run. A lost disk is let go, for while a file on it is open it can't be
+repaired; when it is back, it is told by our token from whatever else may be mounted there.
 """
 
 import contextlib
@@ -11,6 +14,8 @@ import os
 import secrets
 import sys
 import threading
+from collections.abc import Callable
+from typing import TypeVar
 
 from dcmstore.storage import files
 from dcmstore.storage.names import INCOMING
@@ -31,7 +36,11 @@ else:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
+_T = TypeVar("_T")
+
 _NO_LOCKS = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS)  # some network shares; there nothing is ever removed
+_LOST = (errno.EIO, errno.EROFS, errno.ENOTCONN, errno.ESTALE, errno.ENXIO, errno.ENODEV, errno.ESHUTDOWN)
+_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 class IncomingFolder:
@@ -48,10 +57,18 @@ class IncomingFolder:
         self._making = threading.Lock()
 
     def open(self) -> int:
-        """Make the folder, lock our token, remove what dead processes left; return how many objects that were."""
+        """Remove what dead processes left, and get ready; return how many objects that were.
+
+        A full disk is none of our business yet: there may be room when the first object comes.
+        """
         self._device = os.stat(self._root).st_dev
-        self._make()
-        return self._clear()
+        removed = self._clear()
+        try:
+            self._make()
+        except OSError as error:
+            if error.errno not in _FULL:
+                raise
+        return removed
 
     def close(self) -> None:
         """Unlock, and leave nothing behind when nobody else is at work here."""
@@ -62,39 +79,47 @@ class IncomingFolder:
 
     def create(self) -> tuple[str, int]:
         """A new temporary file: its path and its descriptor, both the caller's."""
-        path = self._new_path()
-        try:
-            return path, files.create(path)
-        except FileNotFoundError:  # somebody removed the folder under our feet
-            self._make()
-            path = self._new_path()
-            return path, files.create(path)
+        return self._at_new_path(files.create)
 
     def take_over(self, path: str, *, durable: bool) -> str:
         """Move a temporary file of another root here; return its new path."""
-        moved = self._new_path()
-        try:
-            files.move_between_disks(path, moved, durable=durable)
-        except FileNotFoundError:  # as above
-            self._make()
-            moved = self._new_path()
-            files.move_between_disks(path, moved, durable=durable)
+        moved, _ = self._at_new_path(lambda target: files.move_between_disks(path, target, durable=durable))
         return moved
 
+    def _at_new_path(self, make: Callable[[str], _T]) -> tuple[str, _T]:
+        """Make a file at a path in this folder that nobody uses: the path, and what `make` returned."""
+        try:
+            if self._descriptor < 0:
+                self._make()
+            try:
+                path = self._new_path()
+                return path, make(path)
+            except FileNotFoundError:  # somebody removed the folder under our feet
+                self._make()
+                path = self._new_path()
+                return path, make(path)
+        except OSError as error:
+            if error.errno in _LOST:
+                self._let_go()
+            raise
+
     def _new_path(self) -> str:
-        """A path in this folder that nobody uses."""
         return os.path.join(self.path, f"{self._token}-{next(self._numbers):x}.part")
 
     def _make(self) -> None:
-        """Make the folder and lock a token in it; also again, when somebody removed it under our feet.
+        """Make the folder and lock a token in it; also again, when somebody removed it, or the disk was let go.
 
         Raises OSError when the root is on another disk than at the start: its own is not mounted, and what was
         stored below the empty mount point would be hidden when it is again.
         """
         with self._making:
-            if os.stat(self._root).st_dev != self._device:
+            device = os.stat(self._root).st_dev
+            if device != self._device and not os.path.exists(self._lock_file):
                 raise OSError(errno.ENODEV, "another disk than at the start", self._root)
-            while not os.path.exists(self._lock_file) and not self._lock_token():
+            self._device = device  # a share or a drive that comes back may have got another number
+            if self._descriptor < 0:
+                self._clear()
+            while not (self._descriptor >= 0 and os.path.exists(self._lock_file)) and not self._lock_token():
                 pass
 
     def _lock_token(self) -> bool:
@@ -102,30 +127,40 @@ class IncomingFolder:
         self._unlock()
         with contextlib.suppress(FileExistsError):
             os.mkdir(self.path)
-        self._token = secrets.token_hex(6)
-        self._lock_file = os.path.join(self.path, self._token + ".lock")
+        token = secrets.token_hex(6)
+        lock_file = os.path.join(self.path, token + ".lock")
         try:
-            self._descriptor = files.create(self._lock_file)
-            _lock(self._descriptor)
-            os.stat(self._lock_file)
-        except BlockingIOError:
-            return False
+            descriptor = files.create(lock_file)
         except FileNotFoundError:
-            if os.path.isfile(self.path):  # in the folder's place; Windows only says that there is no such folder
-                raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), self._lock_file) from None
             return False
+        try:
+            _lock(descriptor)
+            os.stat(lock_file)
         except OSError as error:
             if error.errno not in _NO_LOCKS:
+                os.close(descriptor)
+                if isinstance(error, BlockingIOError | FileNotFoundError):
+                    return False
                 raise
+        self._token, self._lock_file, self._descriptor = token, lock_file, descriptor
         return True
 
+    def _let_go(self) -> None:
+        """Close what we hold open on a lost disk. The next object tries to make it ours again."""
+        with self._making, contextlib.suppress(OSError):
+            self._unlock()
+
     def _unlock(self) -> None:
-        if self._descriptor >= 0:
-            os.close(self._descriptor)
-            self._descriptor = -1
+        descriptor, self._descriptor = self._descriptor, -1
+        if descriptor >= 0:
+            os.close(descriptor)
 
     def _clear(self) -> int:
-        names = os.listdir(self.path)
+        """Remove what lies here without a locked token; return how many objects that were."""
+        try:
+            names = os.listdir(self.path)
+        except (FileNotFoundError, NotADirectoryError):
+            return 0
         alive = {name[: -len(".lock")] for name in names if name.endswith(".lock") and not self._is_abandoned(name)}
         removed = 0
         for name in names:
@@ -137,7 +172,7 @@ class IncomingFolder:
 
     def _is_abandoned(self, lock_name: str) -> bool:
         """True when nobody holds this lock; it is then removed. Where a lock can't be tried, its owner may live."""
-        if lock_name == os.path.basename(self._lock_file):
+        if self._descriptor >= 0 and lock_name == os.path.basename(self._lock_file):
             return False
         path = os.path.join(self.path, lock_name)
         try:

@@ -133,8 +133,9 @@ class IncomingInstance:
         self._store = store
         self._instance = instance
         sop_class_uid = instance.sop_class_uid
-        self._root = filing.root_of(sop_class_uid, {}, store.policy)  # a title may change it
         with_title = filing.needs_title(sop_class_uid, store.policy)
+        # What may turn out to be a dose report begins where that would go, and needs no room among the images.
+        self._root = Root.DOSE_REPORTS if with_title else filing.root_of(sop_class_uid, {}, store.policy)
         self._header = HeaderReader(instance.transfer_syntax, with_title=with_title)
         is_report = filing.is_structured_report(sop_class_uid)
         self._allowance = Allowance(store.max_object, None if is_report else store.free[self._root])
@@ -221,7 +222,8 @@ class IncomingInstance:
             self._header.end()
             self._header.check_size(self.size)
         except CannotUnderstand as error:
-            quarantine = filing.quarantine(self._root, self._instance.sop_instance_uid)
+            root = filing.root_of(self._instance.sop_class_uid, {}, self._store.policy)
+            quarantine = filing.quarantine(root, self._instance.sop_instance_uid)
             raise Quarantined(str(error), self._file(quarantine, Duplicates.BOTH)) from None
         self._check_identity()
         instance = self._instance
@@ -250,7 +252,8 @@ class IncomingInstance:
         folder, folders = tree.folder(destination.folders)
         try:
             file_name, outcome = self._place(folder, destination, duplicates)
-        except FileNotFoundError:  # the folder was removed since we made it
+        except FileNotFoundError:  # the folder was removed since we made it, unless all is gone
+            os.stat(self._path)
             tree.forget()
             folder, folders = tree.folder(destination.folders)
             file_name, outcome = self._place(folder, destination, duplicates)
@@ -288,7 +291,7 @@ class IncomingInstance:
     def _holder_of(self, path: str) -> "_Holder":
         """Whose file has the name; a fault of the disk is raised, and decides nothing."""
         try:
-            with open(path, "rb") as file:
+            with files.open_to_read(path) as file:
                 meta = part10.read(file)
                 start = file.tell()
         except FileNotFoundError:

@@ -4,7 +4,7 @@ import ssl
 
 _HANDSHAKE, _A_ASSOCIATE_RQ = 0x16, 0x01  # the first byte of TLS (RFC 8446 5.1), and of plain DICOM (PS3.8 9.3.2)
 
-_USE_OTHER_PORT = "switch TLS on at the sender, or let it send to `port`"
+_USE_OTHER_PORT = "switch TLS on at the sender, or let it send to the port without TLS"
 _ASK_SENDER = "its administrator has to look why"
 
 # What is wrong with a client certificate, by the number of OpenSSL (x509_vfy.h)
@@ -36,7 +36,7 @@ _TRUST_US = (
     "enter at the sender the authority that issued tls-certificate; "
     "certificates in between belong into tls-certificate, behind our own"
 )
-_OLD_TLS = "the sender offers no TLS 1.2 or newer: it has to be updated, or to send to `port`"
+_OLD_TLS = "the sender offers no TLS 1.2 or newer: it has to be updated, or to send to the port without TLS"
 _NO_CIPHER = (
     "the sender offers no cipher suite of tls-profile for the kind of key that tls-certificate has: "
     "keys of RSA suit most senders, else it has to be updated"

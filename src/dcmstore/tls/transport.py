@@ -131,6 +131,7 @@ def shake_hands(connection: TlsSocket, timeout: float) -> None:
             raise TlsError(problem, said_nothing=not first)
         connection.settimeout(max(deadline - time.monotonic(), _SHORTEST_WAIT))
         connection.do_handshake()
+        sockets.acknowledge_now(connection)  # else a sender's Nagle algorithm holds its request for 40 ms (TLS 1.3)
     except ssl.SSLError as error:
         connection.linger()
         raise TlsError(faults.of_handshake(error)) from None

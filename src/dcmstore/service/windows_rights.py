@@ -1,0 +1,125 @@
+"""settings -> what the service may do on Windows: rights on its folders and files, and a rule of the firewall.
+
+The rights belong to the service itself, by its SID, whatever account it runs under: other services of that account get
+none of them. Each is given by a command of Windows, and taken back by another.
+"""
+
+import hashlib
+import struct
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeAlias
+
+from dcmstore import wiring
+from dcmstore.config import Configuration
+from dcmstore.server import endpoints_of
+from dcmstore.service import SERVICE_NAME, unit
+from dcmstore.service.manager import DISPLAY_NAME
+from dcmstore.settings import KEYS, Settings
+
+Command: TypeAlias = tuple[str, ...]
+
+# As icacls has them: for files (OI) and folders (CI) in a folder, no deeper than that (NP); to change (M) or read.
+CHANGE = "(OI)(CI)(M)"
+CHANGE_FILES = "(OI)(NP)(M)"
+READ = "(OI)(CI)(RX)"
+READ_FILES = "(OI)(NP)(RX)"
+READ_FILE = "(R)"
+
+RULE_NAME = f"{DISPLAY_NAME} ({SERVICE_NAME})"  # of the firewall
+
+# The account that is nobody on other machines, and whose password nobody asks for
+LOCAL_SERVICE = "NT AUTHORITY\\LocalService"
+
+
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """A right of the service on a folder or a file."""
+
+    path: str
+    rights: str
+
+    def give(self) -> Command:
+        return ("icacls", self.path, "/grant", f"*{service_sid()}:{self.rights}", "/Q")
+
+
+def service_sid(name: str = SERVICE_NAME) -> str:
+    """Windows makes it of the name, so it is known before the service is installed, and the same on every machine."""
+    numbers = struct.unpack("<5I", hashlib.sha1(name.upper().encode("utf-16-le"), usedforsecurity=False).digest())
+    return "-".join(["S-1-5-80", *map(str, numbers)])
+
+
+def take_back(path: str) -> Command:
+    """All that was given there."""
+    return ("icacls", path, "/remove:g", f"*{service_sid()}", "/Q")
+
+
+def grants(configuration: Configuration, program: Sequence[Path], is_remote: Callable[[Path], bool]) -> list[Grant]:
+    """What the service needs; `program` is the folders that it is read from.
+
+    What lies on other machines is left out: there the service has no SID, and its account must do.
+    """
+    settings, folder = configuration.settings, unit.folder_of(configuration)
+    wanted = [
+        *((path, READ) for path in program),
+        # The log and the journal are made in there, and put aside. What lies deeper, such as programs, stays as it is.
+        (folder, CHANGE_FILES if unit.writes_beside_ini(settings) else READ_FILES),
+        *((path, READ_FILE) for path in unit.read_paths(configuration) if path != folder),  # keys, users: anywhere
+        *((path, CHANGE) for path in wiring.roots_of(settings).values()),
+    ]
+    return [Grant(str(path), rights) for path, rights in dict.fromkeys(wanted) if not is_remote(path)]
+
+
+def remote_roots(configuration: Configuration, account: str, is_remote: Callable[[Path], bool]) -> Iterator[str]:
+    """What has to be done about root folders on other machines."""
+    for field_name in wiring.ROOT_FIELDS.values():
+        folder: Path = getattr(configuration.settings, field_name)
+        where = f"{KEYS[field_name].name}= {folder} is on another machine"
+        if not is_remote(folder):
+            continue
+        if not folder.drive.startswith("\\\\"):
+            yield f"{where}, and {folder.drive} is a letter that only you have: write \\\\server\\share in its place"
+        elif account.casefold() == LOCAL_SERVICE.casefold():
+            yield (
+                f"{where}, where {LOCAL_SERVICE} is nobody: delete the service, and install it with "
+                "`--account DOMAIN\\NAME` of somebody who may write there"
+            )
+        else:
+            yield f"{where}: {account} needs the right to change files there"
+
+
+# --- accounts ------------------------------------------------------------------------------------
+
+
+def account_named(wanted: str) -> str:
+    """An account as Windows has it; a name alone is one of this machine."""
+    if not wanted:
+        return LOCAL_SERVICE
+    is_whole = "\\" in wanted or "@" in wanted or wanted.casefold() == "localsystem"
+    return wanted if is_whole else f".\\{wanted}"
+
+
+def needs_password(account: str) -> bool:
+    """Windows knows those of its own accounts, and of accounts that a domain manages, which end with $."""
+    name = account.casefold()
+    return not (name.startswith(("nt authority\\", "nt service\\")) or name == "localsystem" or name.endswith("$"))
+
+
+# --- the firewall --------------------------------------------------------------------------------
+
+
+def ports_of(settings: Settings) -> str:
+    """As a rule has them. Port 0 is a free one, which no rule can know."""
+    return ",".join(str(endpoint.port) for endpoint in endpoints_of(settings) if endpoint.port)
+
+
+def open_firewall(ports: str, program: str) -> Command:
+    return (
+        "netsh", "advfirewall", "firewall", "add", "rule", f"name={RULE_NAME}", "dir=in", "action=allow",
+        "protocol=TCP", f"localport={ports}", f"program={program}",
+    )  # fmt: skip
+
+
+def close_firewall() -> Command:
+    return ("netsh", "advfirewall", "firewall", "delete", "rule", f"name={RULE_NAME}")

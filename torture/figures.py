@@ -1,0 +1,39 @@
+"""figures of a run -> lines for a person, and a table between markers of docs/torture.md."""
+
+import platform
+import re
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+PAGE = Path(__file__).parent.parent / "docs" / "torture.md"
+
+
+def machine() -> str:
+    return f"{platform.system()} {platform.release()}, Python {platform.python_version()}"
+
+
+def now() -> str:
+    return datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
+
+
+def record(part: str, columns: Sequence[str], rows: Sequence[Sequence[object]], notes: Mapping[str, object]) -> None:
+    """Put a run's figures in place of the last one's, between the markers of its part."""
+    lines = [
+        f"| {' | '.join(columns)} |",
+        "|" + "---|" * len(columns),
+        *(f"| {' | '.join(_shown(cell) for cell in row)} |" for row in rows),
+        "",
+        "; ".join(f"{name} {_shown(value)}" for name, value in notes.items()) + ".",
+    ]
+    start, end = f"<!-- {part}: figures of the last `make torture` -->", f"<!-- {part}: end -->"
+    text = PAGE.read_text(encoding="utf-8")
+    pattern = rf"(?s)({re.escape(start)}\n).*?({re.escape(end)})"
+    written, times = re.subn(pattern, lambda match: match[1] + "\n".join(lines) + "\n" + match[2], text)
+    if times != 1:
+        raise SystemExit(f"{PAGE}: the markers of `{part}` are missing")
+    PAGE.write_text(written, encoding="utf-8")
+
+
+def _shown(cell: object) -> str:
+    return f"{cell:,}" if isinstance(cell, int) else str(cell)
