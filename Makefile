@@ -21,6 +21,7 @@ run: $(VENV)/installed
 test: $(VENV)/installed-test interop-peers lint
 	$(BIN)/python -m pytest -n auto
 	$(BIN)/python -m torture.crash --kills 10
+	$(BIN)/python -m torture.power --cuts 9
 	$(BIN)/python -m bench --short
 
 lint: $(VENV)/installed-test
@@ -33,9 +34,10 @@ lint: $(VENV)/installed-test
 interop-peers:
 	@tools/install-peers
 
-# Kills the receiver 200 times and looks whether what it acknowledged is there: about three minutes.
-torture: $(VENV)/installed-test
-	$(BIN)/python -m torture.crash
+# Kills the receiver 200 times, cuts its power 210 times, and looks whether what it acknowledged is there: six minutes.
+torture: $(VENV)/installed-test interop-peers
+	$(BIN)/python -m torture.crash --record
+	$(BIN)/python -m torture.power --record
 
 # Keeps what it finds in fuzz/corpus. Atheris is for Linux only.
 MINUTES ?= 60

@@ -142,11 +142,19 @@ def test_a_query_is_answered_in_words_and_by_exit_code(
 def test_the_service_of_another_folder_is_left_alone(
     service: Manager, verb: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    service.status = Status(State.RUNNING, Path("/other/DcmStore.ini"))
+    (tmp_path / "other").mkdir()
+    other = tmp_path / "other/DcmStore.ini"
+    other.touch()
+    service.status = Status(State.RUNNING, other)
     assert cli.main(["service", verb, "--config", str(tmp_path / "DcmStore.ini")]) == 1
-    assert "belongs to /other/DcmStore.ini" in capsys.readouterr().err
+    assert f"belongs to {other}" in capsys.readouterr().err
     assert service.done == []
-    assert cli.main(["service", verb, "--config", "/other/DcmStore.ini"]) == 0
+    assert cli.main(["service", verb, "--config", str(other)]) == 0
+
+
+def test_the_service_of_a_folder_that_is_gone_can_be_deleted_from_another_one(service: Manager) -> None:
+    service.status = Status(State.STOPPED, Path("/gone/DcmStore.ini"))
+    assert cli.main(["service", "delete", "--config", "DcmStore.ini"]) == 0
 
 
 def test_the_manager_of_this_system_is_there() -> None:

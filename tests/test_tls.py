@@ -3,6 +3,7 @@
 import contextlib
 import socket
 import ssl
+import struct
 import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -247,6 +248,29 @@ def client_hello_of(client: ssl.SSLContext) -> bytes:
     return outgoing.read()
 
 
+def test_a_connection_that_is_reset_is_lost(hospital: Hospital) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        peer = socket.create_connection(listener.getsockname(), WAIT)
+        connection = wrap(hospital.context(), listener.accept()[0])
+        peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        peer.close()
+        with pytest.raises(TlsError, match="connection lost in the TLS handshake: "):
+            shake_hands(connection, WAIT)
+        connection.close()
+
+
+def test_a_connection_that_is_reset_before_we_look_is_told_apart(hospital: Hospital) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        peer = socket.create_connection(listener.getsockname(), WAIT)
+        accepted = listener.accept()[0]
+        peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        peer.close()
+        with pytest.raises(TlsError) as told:
+            shake_hands(wrap(hospital.context(), accepted), WAIT)
+    assert told.value.said_nothing
+    assert accepted.fileno() == -1
+
+
 def test_a_handshake_can_be_ended_from_another_thread(hospital: Hospital) -> None:
     ours, theirs = socket.socketpair()
     with theirs:
@@ -284,6 +308,19 @@ def test_a_send_that_nobody_reads_gives_up_as_a_plain_one_does(hospital: Hospita
         with pytest.raises(sockets.GAVE_UP):
             connection.sendall(bytes(50_000_000))
         assert connection.gettimeout() == WAIT
+
+
+def test_a_send_may_take_longer_than_a_receive(hospital: Hospital) -> None:
+    with connected(hospital.context(client="none"), hospital.client()) as (connection, client):
+        connection.limit_waiting(receive=0.001, send=WAIT)
+        sending = threading.Thread(target=connection.sendall, args=[bytes(20_000_000)])
+        sending.start()
+        sending.join(0.05)
+        assert sending.is_alive()
+        received = 0
+        while received < 20_000_000:
+            received += len(client.recv(1_000_000))
+        sending.join(WAIT)
 
 
 @pytest.mark.parametrize("version", VERSIONS)

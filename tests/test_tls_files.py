@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from cryptography import x509 as oracle
 from cryptography.hazmat.primitives import serialization
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from dcmstore.errors import ConfigurationError
@@ -406,6 +406,7 @@ def test_a_damaged_certificate_is_read_or_a_value_error(position: int, value: in
 
 
 @given(st.binary(max_size=200))
+@example(b"\x30")
 def test_any_bytes_are_a_certificate_or_a_value_error(content: bytes) -> None:
     with_any_result(content)
 

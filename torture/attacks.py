@@ -33,8 +33,9 @@ from torture.bystander import ANSWER_LIMIT
 MAX_ASSOCIATIONS = 40
 MAX_EACH = 36  # of one host, and of one calling AE title
 MAX_OBJECT = 1  # MB
-TIMEOUTS = {"artim_timeout": 2, "stall_timeout": 2, "idle_timeout": 3}  # seconds
+TIMEOUTS = {"artim_timeout": 1, "stall_timeout": 1, "idle_timeout": 2}  # seconds
 
+A_ABORT = b"\x07"
 CONNECTS = 5_000
 THREADS = 4  # attackers at once, where one would be too slow
 SLOW_EACH = 8  # slow senders in each phase
@@ -57,12 +58,15 @@ class Toll:
 
 
 class Attacker:
-    """What attacks are made with: connections from chosen hosts, the time that is left, and the toll."""
+    """What attacks are made with: connections from chosen hosts, the time that is left, and the toll.
 
-    def __init__(self, port: int, tls_port: int, seconds: float, connects: int) -> None:
+    `share` of the numbers above is what a short form does.
+    """
+
+    def __init__(self, port: int, tls_port: int, seconds: float, share: float) -> None:
         self.toll = Toll()
         self.held: list[socket.socket] = []
-        self.connects = connects
+        self.share = share
         self._port = port
         self._tls_port = tls_port
         self._end = time.monotonic() + seconds
@@ -164,7 +168,9 @@ def _send_slowly(attacker: Attacker, slow: dict[socket.socket, tuple[str, Iterat
         for connection, (phase, slowly) in list(slow.items()):
             try:
                 connection.sendall(bytes((next(slowly),)))
-                is_over = bool(select.select([connection], [], [], 0)[0]) and _is_at_end(connection)
+                is_over = bool(select.select([connection], [], [], 0)[0])
+                if is_over and connection.recv(1) not in (b"", A_ABORT):
+                    attacker.fault(f"a slow sender in its {phase} was answered")
             except OSError:
                 is_over = True
             if is_over:
@@ -177,19 +183,11 @@ def _send_slowly(attacker: Attacker, slow: dict[socket.socket, tuple[str, Iterat
         connection.close()
 
 
-def _is_at_end(connection: socket.socket) -> bool:
-    """Whether the receiver has closed, once its A-ABORT is read."""
-    while data := connection.recv(4096):
-        if data[0] == 7 and not select.select([connection], [], [], 1)[0]:
-            return True  # aborted; that it closes later if we do not is looked at by `half_open_peers`
-    return True
-
-
 def silent_connects(attacker: Attacker) -> None:
     """Connects without a word: a third stays, a third is half-closed, a third is reset at once."""
     kept: deque[socket.socket] = deque()
     for number in itertools.count():
-        if attacker.is_over and number >= attacker.connects:
+        if attacker.is_over and number >= CONNECTS * attacker.share:
             break
         connection = attacker.connect(_HOSTS[number % 3])
         attacker.count("connects")
@@ -208,7 +206,7 @@ def silent_connects(attacker: Attacker) -> None:
 
 def half_open_peers(attacker: Attacker) -> None:
     """Peers that go silent at some point and never close, and peers that never read what they ask for."""
-    for _ in range(HALF_OPEN_EACH):
+    for _ in range(max(1, int(HALF_OPEN_EACH * attacker.share))):
         with attacker.held_peer() as silent:  # an association without a message
             silent.associate()
         with attacker.held_peer() as in_message:
@@ -468,9 +466,9 @@ ATTACKS: dict[str, Attack] = {
 class Attacks:
     """The process of the attackers. `begin` one, `end` it, look at the receiver, and then `let_go`."""
 
-    def __init__(self, port: int, tls_port: int, connects: int) -> None:
+    def __init__(self, port: int, tls_port: int, share: float) -> None:
         self._pipe, theirs = _SPAWN.Pipe()
-        self._process = _SPAWN.Process(target=_run, args=(theirs, port, tls_port, connects), daemon=True)
+        self._process = _SPAWN.Process(target=_run, args=(theirs, port, tls_port, share), daemon=True)
         self._process.start()
         theirs.close()
 
@@ -492,12 +490,12 @@ class Attacks:
         self._process.join()
 
 
-def _run(pipe: Connection, port: int, tls_port: int, connects: int) -> None:
+def _run(pipe: Connection, port: int, tls_port: int, share: float) -> None:
     os.nice(_NICENESS)
     with contextlib.suppress(EOFError, KeyboardInterrupt):
         while True:
             name, seconds = pipe.recv()
-            attacker = Attacker(port, tls_port, seconds, connects)
+            attacker = Attacker(port, tls_port, seconds, share)
             try:
                 ATTACKS[name].run(attacker)
             except (OSError, AssertionError, DcmStoreError) as error:

@@ -21,10 +21,9 @@ from torture.bystander import Bystander, Figures
 from torture.ledger import leftovers
 from torture.receiver import Running
 
-SECONDS, SHORT_SECONDS = 4.0, 0.5  # of each attack
-QUIET_SECONDS = 3.0  # before each attack; in the short form once
-CONNECTS = attacks.CONNECTS
-SHORT_CONNECTS = 1_000
+SECONDS, SHORT_SECONDS = 8.0, 0.3  # of each attack
+QUIET_SECONDS = 5.0  # before each attack; in the short form once
+SHORT_SHARE = 0.2
 RETURN_LIMIT = 60.0  # seconds after which a resource counts as lost
 LOOK_EVERY = 0.05  # seconds
 MEMORY_SLACK = 32 * 1024 * 1024  # bytes that the memory may be larger; what the C library keeps of threads that ended
@@ -78,12 +77,12 @@ class Result:
 class Siege:
     """One receiver, and one attack after the other."""
 
-    def __init__(self, folder: Path, running: Running, tls_port: int, connects: int) -> None:
+    def __init__(self, folder: Path, running: Running, tls_port: int, share: float) -> None:
         self.result = Result()
         self._roots = roots_below(folder)
         self._process = running.process
         self._bystander = Bystander(running.port)
-        self._attacks = Attacks(running.port, tls_port, connects)
+        self._attacks = Attacks(running.port, tls_port, share)
         self._quiet = Figures()
 
     def close(self) -> None:
@@ -185,7 +184,7 @@ def run(names: list[str], *, is_short: bool) -> Result:
             **attacks.TIMEOUTS,
         )
         running = receiver.start(folder)
-        siege = Siege(folder, running, tls_port, SHORT_CONNECTS if is_short else CONNECTS)
+        siege = Siege(folder, running, tls_port, SHORT_SHARE if is_short else 1.0)
         try:
             siege.rest(
                 SHORT_SECONDS if is_short else QUIET_SECONDS
@@ -203,7 +202,7 @@ def run(names: list[str], *, is_short: bool) -> Result:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description="Attack a receiver, and see who is served and what is left of it.")
-    parser.add_argument("--short", action="store_true", help="half a second an attack")
+    parser.add_argument("--short", action="store_true", help="a moment an attack")
     parser.add_argument("--only", choices=ATTACKS, action="append", help="this attack, in place of all")
     parser.add_argument("--record", action="store_true", help=f"write the figures into {figures.PAGE.name}")
     options = parser.parse_args()

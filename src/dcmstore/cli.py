@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from dcmstore import __version__, config, scu, values
-from dcmstore.commands import check, echo, imports, init, run, service, user, where
+from dcmstore.commands import check, doctor, echo, imports, init, run, service, user, where
 from dcmstore.errors import ConfigurationError
 from dcmstore.journal import error_mark
 from dcmstore.settings import Settings
@@ -65,6 +65,7 @@ def _parser() -> argparse.ArgumentParser:
     made.add_argument("folder", type=Path, metavar="DIR")
     add_config(add("run", run.command, "Receive in the foreground until Ctrl-C."))
     add_config(add("check", check.command, "Show every setting and test what `run` will need."))
+    add_config(add("doctor", doctor.command, "Look for what usually goes wrong, and send the receiver a test object."))
     placed = add("where", where.command, "Print where DICOM files would be filed, without touching anything.")
     placed.add_argument("files", nargs="+", metavar="FILE")
     add_config(placed)

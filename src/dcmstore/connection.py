@@ -35,6 +35,7 @@ from dcmstore.ul.pdu import AAbort, AAssociateAC, AAssociateRQ, AReleaseRQ
 from dcmstore.ul.timers import Limits, Phase, Timers
 
 RECEIVE_BUFFER = 256 * 1024  # bytes an association; pages that no data reached cost no memory
+MAX_IGNORED = 64 * 1024 * 1024  # bytes after the end of an association; who sends more does not read that it is over
 # Seconds between looks at the timers while nothing comes; on Windows also until a connection hears that it is to end.
 TICK = 1.0 if sys.platform == "win32" else 5.0
 
@@ -108,6 +109,7 @@ class Connection:
         self._events = shared.new_events()
         self._ending: Ending | None = None
         self._has_answered = True  # since the last receive
+        self._ignored = 0  # bytes since the end of the association
         self.calling = ""
         self.stored = 0
         self._failed = 0
@@ -228,12 +230,14 @@ class Connection:
                 self._ending = Ending(f"aborted: {error}")
                 self._abort(pdu.abort_for(error))
             self._timers.progress(self._phase(), size, time.monotonic())
+            if self._association.state is State.AWAITING_CLOSE:
+                self._ignored += size
         return self._ending or self._end_unasked()
 
     def _is_over(self) -> bool:
         """True when the connection is ours to close, and when the receiver stops between two messages."""
         is_leaving = self._registry.is_stopping and self._ending is None and self.is_idle
-        return is_leaving or self._association.state is State.IDLE
+        return is_leaving or self._association.state is State.IDLE or self._ignored > MAX_IGNORED
 
     def _end_unasked(self) -> Ending:
         """Nobody released or aborted: the peer has closed, or we leave it."""

@@ -6,6 +6,7 @@
 import contextlib
 import itertools
 import socket
+import ssl
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -42,13 +43,14 @@ class Rejected(ScuFailed):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Peer:
-    """Whom to call, as whom, and for how many seconds to wait each time."""
+    """Whom to call, as whom, and for how many seconds to wait each time; `tls` secures the connection."""
 
     host: str
     port: int
     called_ae_title: str
     calling_ae_title: str
     timeout: float
+    tls: ssl.SSLContext | None = None
 
 
 def timeout(value: str) -> float:
@@ -72,7 +74,7 @@ def associated(peer: Peer, proposals: Mapping[str, tuple[str, ...]]) -> Iterator
     Raises ScuFailed, Rejected among it; what the network does within the context is told in the same words.
     """
     try:
-        with socket.create_connection((peer.host, peer.port), peer.timeout) as connection:
+        with _connected(peer) as connection:
             association = Association(connection, peer, proposals)
             yield association
             association.release()
@@ -84,6 +86,11 @@ def associated(peer: Peer, proposals: Mapping[str, tuple[str, ...]]) -> Iterator
         raise ScuFailed(f"{peer.host} port {peer.port}: {reason_of(error)}") from None
     except UnicodeError:  # what the encoding of host names makes of an empty or a long part
         raise ScuFailed(f"{peer.host} port {peer.port}: not the name of a host") from None
+
+
+def _connected(peer: Peer) -> socket.socket:
+    connection = socket.create_connection((peer.host, peer.port), peer.timeout)
+    return peer.tls.wrap_socket(connection, server_hostname=peer.host) if peer.tls else connection
 
 
 class Association:

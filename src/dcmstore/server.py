@@ -5,6 +5,7 @@ import selectors
 import socket
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -268,13 +269,13 @@ class Server:
             return self._refuse(error.strerror)
         with self._lock:
             connection = Connection(peer_socket, address, self._shared, self, is_secure=listener.is_secure)
-            oldest = next(iter(self._unassociated)) if len(self._unassociated) >= MAX_UNASSOCIATED else None
+            leaving = self._one_too_many()
             self._unassociated[connection] = None
-            if oldest is not None:
-                del self._unassociated[oldest]
-                self._leaving.add(oldest)
-        if oldest is not None:  # silent connections make room for one that may speak
-            oldest.cut()
+            if leaving is not None:
+                del self._unassociated[leaving]
+                self._leaving.add(leaving)
+        if leaving is not None:  # silent connections make room for one that may speak
+            leaving.cut()
         try:
             connection.start()
         except RuntimeError as error:  # the system gives no more threads; the sender tries again
@@ -283,6 +284,13 @@ class Server:
             return self._refuse(str(error))
         self._is_refusing = False
         return True
+
+    def _one_too_many(self) -> Connection | None:
+        """The oldest silent connection of the host that has most of them: a port scan cuts its own, not a sender's."""
+        if len(self._unassociated) < MAX_UNASSOCIATED:
+            return None
+        of_host = Counter(connection.host for connection in self._unassociated)
+        return max(self._unassociated, key=lambda connection: of_host[connection.host])
 
     def _refuse(self, reason: str | None) -> bool:
         """Say once that connections are not accepted, until one is."""

@@ -303,8 +303,9 @@ def _ae_titles(*ae_titles: str) -> str:
 
 
 def _base64(value: str) -> str:
-    """What can't break XML, whatever it is: not cleaned, but as long as other text may be."""
-    return base64.b64encode(value[:MAX_TEXT].encode("utf-8", "backslashreplace")).decode("ascii")
+    """What can't break XML, whatever it is: not cleaned, and cut before it is encoded, so that it stays whole."""
+    start = value.encode("utf-8", "backslashreplace")[: MAX_TEXT // 4 * 3].decode("utf-8", "ignore")
+    return base64.b64encode(start.encode("utf-8")).decode("ascii")
 
 
 # --- XML ------------------------------------------------------------------------------------------

@@ -72,7 +72,7 @@ def _require_ours(service: ServiceManager, options: argparse.Namespace) -> None:
     if options.command is install or options.config is None:
         return
     ini = service.query().ini
-    if ini is not None and ini.exists() and os.path.realpath(ini) != os.path.realpath(options.config):
+    if ini is not None and os.path.exists(ini) and os.path.realpath(ini) != os.path.realpath(options.config):
         raise ServiceError(f"the service that is installed belongs to {ini}, not to {options.config}")
 
 

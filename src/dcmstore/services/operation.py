@@ -8,7 +8,10 @@ from dcmstore import uids
 from dcmstore.dimse import command
 from dcmstore.dimse.command import MAX_ERROR_COMMENT, RESPONSE_BIT, CommandSet
 from dcmstore.dimse.status import Status
+from dcmstore.errors import ProtocolError
 from dcmstore.storage.store import Stored, Subject
+
+MAX_PASSED_OVER = 4 * 1024 * 1024 * 1024  # bytes of a data set that is refused anyway; no sane sender has more of it
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,13 +52,20 @@ class Operation(Protocol):
 
 
 class Answer:
-    """An operation whose outcome is known when it begins; a data set that comes all the same is passed over."""
+    """An operation whose outcome is known when it begins; a data set that comes all the same is passed over.
+
+    When that does not end, `receive` raises ProtocolError.
+    """
 
     def __init__(self, outcome: Outcome) -> None:
         self._outcome = outcome
+        self._passed_over = 0
 
     def receive(self, data: memoryview) -> None:
-        pass
+        self._passed_over += len(data)
+        if self._passed_over > MAX_PASSED_OVER:
+            got = f"{self._passed_over} bytes and no end, of a message that is refused"
+            raise ProtocolError("length of the data set", got, f"at most {MAX_PASSED_OVER}")
 
     def finish(self) -> Outcome:
         return self._outcome

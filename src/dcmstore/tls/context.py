@@ -49,15 +49,10 @@ CLIENTS: Mapping[str, ssl.VerifyMode] = {
 }
 
 # OP_NO_TICKET: nothing is resumed, so that a client certificate is verified each time, and a revocation list counts at
-# once. OP_NO_RENEGOTIATION, OP_NO_COMPRESSION: RFC 9325 3.3 and 3.5. OP_IGNORE_UNEXPECTED_EOF: after a receive that was
-# ended by us, A-ABORT still goes out; what DICOM lacks then is told by its own lengths.
-_OPTIONS = (
-    ssl.OP_NO_TICKET
-    | ssl.OP_NO_RENEGOTIATION
-    | ssl.OP_NO_COMPRESSION
-    | ssl.OP_CIPHER_SERVER_PREFERENCE
-    | getattr(ssl, "OP_IGNORE_UNEXPECTED_EOF", 0)  # OpenSSL before 3 does so by itself
-)
+# once. OP_NO_RENEGOTIATION: RFC 9325 3.5. OP_IGNORE_UNEXPECTED_EOF: after a receive that we have ended, A-ABORT still
+# goes out; DICOM's own lengths tell what is missing of a message. OpenSSL before 3 has it for a default.
+# Python itself switches compression off, and lets the server choose among the suites.
+_OPTIONS = ssl.OP_NO_TICKET | ssl.OP_NO_RENEGOTIATION | getattr(ssl, "OP_IGNORE_UNEXPECTED_EOF", 0)
 
 _ENCRYPTED_KEYS = (b"BEGIN ENCRYPTED PRIVATE KEY", b"Proc-Type: 4,ENCRYPTED")
 

@@ -112,6 +112,7 @@ def wrap(context: ssl.SSLContext, connection: socket.socket) -> TlsSocket:
     returned. Raises TlsError, with the connection closed, when the peer has gone already.
     """
     try:
+        connection.getpeername()  # fails where the peer has gone; wrap_socket would do so too, and leave a socket open
         wrapped = context.wrap_socket(connection, server_side=True, do_handshake_on_connect=False)
     except (OSError, ValueError):
         connection.close()

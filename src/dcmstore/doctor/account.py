@@ -1,0 +1,111 @@
+"""the installed service -> whether it runs, by this ini, and whether its user may do what it has to."""
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from dcmstore.config import Configuration
+from dcmstore.doctor.findings import Finding, fail, note, ok
+from dcmstore.errors import ConfigurationError
+from dcmstore.service import manager
+from dcmstore.service.manager import ServiceError, ServiceManager, State
+
+_WORKING = (State.RUNNING, State.STARTING)
+
+
+def findings(configuration: Configuration) -> Iterator[Finding]:
+    if not _has_services():
+        return
+    service = manager.of_this_system()
+    try:
+        status = service.query()
+    except ServiceError as error:
+        yield note(f"the service can't be looked at: {error}")
+        return
+    if status.state is State.NOT_INSTALLED:
+        yield note("no service is installed: nothing is received after the next start", "`dcmstore service install`")
+        return
+    if status.ini is not None and not _is_same(status.ini, configuration.path):
+        yield note(f"the service was installed for {status.ini}, and not for this ini", "give `--config` that one")
+        return
+    text = f"service: {'; '.join((status.state.value, *status.facts))}"
+    yield ok(text) if status.state in _WORKING else fail(text, "`dcmstore service start`")
+    yield from _outdated(service, status.state)
+    yield from user_findings(configuration)
+
+
+def _outdated(service: ServiceManager, state: State) -> Iterator[Finding]:
+    """What the service does not follow by itself: its plans say it, and change nothing until they are carried out."""
+    if sys.platform == "win32":  # a service has no copy of the settings there
+        return
+    try:
+        words = (service.reload() if state is State.RUNNING else service.start()).done
+    except (ServiceError, ConfigurationError):
+        return
+    if words:
+        yield fail(words)
+
+
+def _is_same(one: Path, other: Path) -> bool:
+    try:
+        return one.samefile(other)
+    except OSError:
+        return False
+
+
+if sys.platform == "win32":
+
+    def _has_services() -> bool:
+        return True
+
+    def user_findings(configuration: Configuration) -> Iterator[Finding]:
+        """windows.py looks at accounts there."""
+        yield from ()
+else:
+    import os
+    import pwd
+    import subprocess
+
+    from dcmstore.service import systemd, unit
+    from dcmstore.service.rights import PASS, READ, WRITE, Account
+
+    # By what is wanted: how `test` asks for it.
+    _TESTS = {READ: 'test -r "$1"', WRITE | PASS: 'test -w "$1" && test -x "$1"'}
+    _WORDS = {READ: "read", WRITE | PASS: "write"}
+
+    def _has_services() -> bool:
+        return systemd.BOOTED.is_dir()
+
+    def user_findings(configuration: Configuration, units: Path = systemd.UNITS) -> Iterator[Finding]:
+        """What the user of the installed unit may not do: asked as that user by root, else told by owners and modes."""
+        try:
+            record = unit.record_of((units / unit.UNIT_NAME).read_text(encoding="utf-8"))
+            entry = pwd.getpwnam(record.user) if record else None
+        except OSError:
+            return
+        except KeyError:
+            yield fail("the user of the service is not on this machine", "`dcmstore service install` makes it")
+            return
+        if entry is None or entry.pw_uid == os.geteuid():  # what that user may do has been seen
+            return
+        wanted = dict.fromkeys(unit.read_paths(configuration), READ)
+        wanted |= dict.fromkeys(unit.written_folders(configuration), WRITE | PASS)
+        may_not = [(path, bits) for path, bits in wanted.items() if path.exists() and not _may(entry, bits, path)]
+        for path, bits in may_not:
+            advice = "`dcmstore service install` gives it that right, or says which command does"
+            yield fail(f"the service's user {entry.pw_name} can't {_WORDS[bits]} {path}", advice)
+        if not may_not:
+            yield ok(f"the service's user {entry.pw_name} may read the ini and write the folders")
+
+    def _may(entry: pwd.struct_passwd, bits: int, path: Path) -> bool:
+        if os.geteuid() != 0:
+            return Account.named(entry.pw_name).may(bits, path)
+        done = subprocess.run(
+            ["/bin/sh", "-c", _TESTS[bits], "sh", str(path)],
+            user=entry.pw_uid,
+            group=entry.pw_gid,
+            extra_groups=os.getgrouplist(entry.pw_name, entry.pw_gid),
+            cwd="/",
+            check=False,
+        )
+        return done.returncode == 0
