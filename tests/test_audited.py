@@ -2,6 +2,7 @@
 
 import os
 import socket
+import time
 
 import pytest
 from lxml import etree
@@ -11,7 +12,7 @@ from dcmstore.errors import ConfigurationError
 from dcmstore.ul import pdu
 from tests.support import CT, Peer, association_request, data_set, element
 from tests.test_audit import PATIENT, SCHEMA, STUDY, codes, frames, ids_of
-from tests.test_receiver import Running, free_port, running
+from tests.test_receiver import WAIT, Running, free_port, running
 
 __all__ = ["running"]
 
@@ -151,6 +152,9 @@ def test_a_reload_switches_the_trail_on_and_off(running: Running) -> None:
     running.configure(port=port, audit="file")
     running.reload()
     send(port, ("1.2.2", image("1.2.2", study="2.2")))
+    deadline = time.monotonic() + WAIT
+    while not trail_of(running):  # it is written behind the end of the association
+        assert time.monotonic() < deadline
     running.configure(port=port, audit="off")
     running.reload()
     send(port, ("1.2.3", image("1.2.3", study="3.3")))

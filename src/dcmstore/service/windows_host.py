@@ -48,9 +48,10 @@ _BY_HAND = (
 class Reporter:
     """What the manager is told of this service. For any thread."""
 
-    def __init__(self, report: Callable[[int, Progress], None]) -> None:
+    def __init__(self, report: Callable[[int, Progress], None], clock: Callable[[], float] = time.monotonic) -> None:
         """`report` takes the controls that are accepted, and the progress."""
         self._report = report
+        self._clock = clock
         self._changed = threading.Condition()
         self._state = 0
         self._check_point = 0
@@ -61,7 +62,7 @@ class Reporter:
         """It starts or stops, and may take so long: signs of life are given until then, and no longer."""
         with self._changed:
             self._state = state
-            self._until = time.monotonic() + seconds
+            self._until = self._clock() + seconds
             self._tell_pending()
             self._changed.notify()
 
@@ -82,7 +83,7 @@ class Reporter:
     def _show_life(self) -> None:
         with self._changed:
             while self._state != winsvc.SERVICE_STOPPED:
-                is_pending = self._state in _PENDING and time.monotonic() < self._until
+                is_pending = self._state in _PENDING and self._clock() < self._until
                 is_silent = not self._changed.wait(REPORT_INTERVAL if is_pending else None)
                 if is_silent and self._state in _PENDING:
                     self._tell_pending()
