@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from dcmstore import cli, config, needs, wiring
-from dcmstore.commands import check
+from dcmstore.doctor import needed
 from dcmstore.settings import KEYS, Settings
 from dcmstore.storage import files
 from dcmstore.storage.filing import Root
@@ -346,7 +346,7 @@ def test_run_raises_the_limit_on_open_files_as_far_as_it_may(folder: Path, soft:
 def test_a_key_without_its_effect_in_the_original_gets_a_note(tmp_path: Path, text: str, expected: list[str]) -> None:
     path = tmp_path / "DcmStore.ini"
     path.write_text(text)
-    found = [re.sub(rf"^{re.escape(str(path))}, line \d: ", "", note) for note in check.notes(config.read(path))]
+    found = [re.sub(rf"^{re.escape(str(path))}, line \d: ", "", note) for note in needed.notes(config.read(path))]
     assert found == expected
 
 
@@ -355,7 +355,7 @@ def test_check_prints_notes_and_is_content(folder: Path) -> None:
     set_key(folder, "dicomdir", "1")
     done = run("check", cwd=folder)
     assert done.returncode == 0
-    assert re.search(r"(?m)^ok    note: DcmStore\.ini, line \d+: dicomdir= 1 has no effect while fold", done.stdout)
+    assert re.search(r"(?m)^note  DcmStore\.ini, line \d+: dicomdir= 1 has no effect while fold", done.stdout)
 
 
 # --- long paths of Windows -----------------------------------------------------------------------

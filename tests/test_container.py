@@ -6,6 +6,7 @@ import re
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -81,13 +82,15 @@ def test_the_health_check_calls_the_receiver_of_the_sample() -> None:
 
 
 @pytest.fixture
-def receiver(tmp_path: Path) -> subprocess.Popen[str]:
+def receiver(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
     for name in ("images", "rdsr"):
         (tmp_path / name).mkdir()
     ini = tmp_path / "DcmStore.ini"
     ini.write_text("port= 0\nbind= 127.0.0.1\nIMG-DIR= images\nRDSR-DIR= rdsr\nlogfile= 0\ncheck-called-ae= 1\n")
     command = [sys.executable, "-m", "dcmstore", "run", "--config", str(ini)]
-    return subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as started:
+        yield started
+        started.kill()
 
 
 def test_the_health_check_tells_a_receiver_that_answers_from_one_that_is_gone(
@@ -95,15 +98,14 @@ def test_the_health_check_tells_a_receiver_that_answers_from_one_that_is_gone(
 ) -> None:
     """The command of the image itself, in a shell as engines run it."""
     command = of("HEALTHCHECK")[0].partition(" CMD ")[2]
-    with receiver:
-        assert receiver.stderr is not None
-        match = re.search(r"receiver\.listening .*port=(\d+)", receiver.stderr.readline())
-        assert match
-        path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
-        variables = {**os.environ, **environment(), "PATH": path, "HEALTH_PORT": match[1]}
-        assert subprocess.run(["sh", "-c", command], env=variables, capture_output=True, timeout=60).returncode == 0
-        receiver.send_signal(signal.SIGTERM)
-        receiver.communicate(timeout=60)
+    assert receiver.stderr is not None
+    match = re.search(r"receiver\.listening .*port=(\d+)", receiver.stderr.readline())
+    assert match
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    variables = {**os.environ, **environment(), "PATH": path, "HEALTH_PORT": match[1]}
+    assert subprocess.run(["sh", "-c", command], env=variables, capture_output=True, timeout=60).returncode == 0
+    receiver.send_signal(signal.SIGTERM)
+    receiver.communicate(timeout=60)
     assert subprocess.run(["sh", "-c", command], env=variables, capture_output=True, timeout=60).returncode == 1
 
 

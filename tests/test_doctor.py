@@ -199,7 +199,7 @@ def test_it_does_not_disturb_senders(running: Running, doctor: Doctor) -> None:
 
 
 def test_it_calls_as_somebody_who_may_send(running: Running, doctor: Doctor) -> None:
-    running.configure(port=free_port(), allowed_ae="MR1@192.0.2.77, CT1@127.0.0.0/8")
+    running.configure(port=free_port(), allowed_ae="AT1@192.0.2.77, CT1@127.0.0.0/8")
     running.start()
     doctor().find("ok    C-ECHO: .* answered CT1 in ")
 
@@ -372,6 +372,7 @@ def test_a_port_of_another_program_is_told_with_its_name(running: Running, docto
     fault = told.find(r"FAIL  port \d+: Address already in use")
     assert f"(process {os.getpid()})" in fault
     assert "what answers is not DICOM" in fault
+    assert fault.endswith("; end that program, or set another `port` and tell the senders")
     told.find("note  the test object goes to a receiver in this process")
     told.find("ok    C-STORE: .*found byte for byte")
 
@@ -488,8 +489,14 @@ def test_delays_are_judged_by_the_worst_and_the_median(seconds: list[float], kin
 
 
 @pytest.mark.parametrize("durable", [True, False])
-def test_the_measurement_leaves_nothing_and_stays_out_of_the_tree(tmp_path: Path, durable: bool) -> None:
+def test_the_measurement_waits_as_a_store_does_and_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, durable: bool
+) -> None:
+    synced: list[int] = []
+    fsync = os.fsync
+    monkeypatch.setattr(os, "fsync", lambda descriptor: (synced.append(descriptor), fsync(descriptor)))
     assert len(disk.measure(tmp_path, durable=durable)) == disk.TRIES
+    assert len(synced) == (2 * disk.TRIES if durable else 0)  # file and folder
     assert list(tmp_path.iterdir()) == []
 
 
@@ -667,9 +674,10 @@ def test_only_the_newest_kinds_of_refusal_are_told_one_by_one(running: Running, 
     running.start()
     for number in range(history.MAX_SHOWN + 2):
         refused(port, called="THERE", calling=f"CT{number}")
+    refused(port, called="THERE", calling="CT0")
     running.stop()
     told = doctor()
-    assert next(line for line in told if "THERE" in line).startswith(f"note  CT{number} ")
+    assert next(line for line in told if "THERE" in line).startswith("note  CT0 ")
     told.find(r"note  2 other kinds of refusal are in DcmStore\.log since ")
 
 
@@ -762,6 +770,13 @@ def units(running: Running) -> Path:
     return folder
 
 
+@pytest.fixture(params=["hidden", "in the open"])
+def place_of_folders(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The unit hides homes and /tmp, and lets in what it needs; what lies elsewhere, root can try as that user."""
+    monkeypatch.setattr(unit, "is_hidden", lambda _: request.param == "hidden")
+
+
+@pytest.mark.usefixtures("place_of_folders")
 def test_a_user_without_rights_is_told_folder_by_folder(running: Running, units: Path) -> None:
     (running.folder / "images").chmod(0o700)
     found = list(account.user_findings(config.read(running.folder / "DcmStore.ini"), units))
@@ -769,6 +784,7 @@ def test_a_user_without_rights_is_told_folder_by_folder(running: Running, units:
     assert all(fault.kind is Kind.FAIL and "`dcmstore service install`" in fault.advice for fault in found)
 
 
+@pytest.mark.usefixtures("place_of_folders")
 def test_a_user_with_rights_is_fine(units: Path) -> None:
     with tempfile.TemporaryDirectory() as made:
         place = Running(Path(made))
@@ -777,6 +793,7 @@ def test_a_user_with_rights_is_fine(units: Path) -> None:
             (place.folder / name).mkdir()
             (place.folder / name).chmod(0o777)
         place.configure(port=11112)
+        (place.folder / "DcmStore.ini").chmod(0o644)
         (only,) = account.user_findings(config.read(place.folder / "DcmStore.ini"), units)
     assert only == Finding(Kind.OK, "the service's user nobody may read the ini and write the folders")
 

@@ -602,7 +602,7 @@ def test_check_says_which_profile_of_which_file_is_in_force(
     assert check(folder, profile="second") == 0
     shown = capsys.readouterr().out
     assert f"\nok    {folder / name}, profile Second (line 12): 1 SOP classes; not in use: Hospital\n" in shown
-    assert f"note: {folder / name}, line 14: [[PresentationContexts]] again" in shown
+    assert f"note  {folder / name}, line 14: [[PresentationContexts]] again" in shown
 
 
 def test_of_both_files_the_one_that_the_original_reads_counts_and_a_warning_says_so(
@@ -612,7 +612,7 @@ def test_of_both_files_the_one_that_the_original_reads_counts_and_a_warning_says
     (folder / "PresContextCfg.ini").write_text("not looked at")
     assert check(folder) == 0
     shown = capsys.readouterr().out
-    assert f"note: {folder / 'PresContextCfg.ini'}: is ignored, for PresContext.ini is there too" in shown
+    assert f"note  {folder / 'PresContextCfg.ini'}: is ignored, for PresContext.ini is there too" in shown
     assert f"{folder / 'PresContext.ini'}, profile Hospital (line 10): 2 SOP classes\n" in shown
 
 

@@ -1,6 +1,5 @@
 """The process of the Windows service: a real receiver in it, and a library in place of advapi32 around it."""
 
-import itertools
 import queue
 import socket
 import subprocess
@@ -169,7 +168,12 @@ def test_the_end_of_windows_stops_it_too(process: Process, control: int) -> None
 def test_it_gives_signs_of_life_while_objects_are_under_way(process: Process, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(windows_host, "REPORT_INTERVAL", 0.01)
     servers: list[Server] = []
-    monkeypatch.setattr(receiver, "Server", lambda *parts: servers.append(Server(*parts)) or servers[0])
+
+    def make(*parts: Any) -> Server:
+        servers.append(Server(*parts))
+        return servers[0]
+
+    monkeypatch.setattr(receiver, "Server", make)
     process.start()
     with Peer(process.port) as peer:
         peer.associate()

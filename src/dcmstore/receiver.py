@@ -150,8 +150,9 @@ class _Receiver:
             raise _NotStarted(wiring.as_written(f"{error.filename}: {reason_of(error)}")) from None
         if removed:
             self._log.warning("store.cleared", unfinished_objects=removed, of="a run that did not end by itself")
-        updater = self._updater_for(reading)
-        return store, shared_of(reading.settings, store, self._log, _accepted(reading), updater, self._trail)
+        with _closed_on_failure(store):
+            updater = self._updater_for(reading)
+            return store, shared_of(reading.settings, store, self._log, _accepted(reading), updater, self._trail)
 
     def _updater_for(self, reading: Reading) -> FolderUpdater | None:
         """What keeps the DICOMDIRs, if any are wanted: made once, for its journal is one file."""

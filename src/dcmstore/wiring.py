@@ -110,6 +110,7 @@ def tls_of(settings: Settings, log: logs.Log) -> Renewal | None:
             crl=settings.tls_crl,
             client=settings.tls_client,
             profile=settings.tls_profile,
+            names=dict(values.split_ae(item, ":") for item in settings.tls_names),
         ),
         log,
     )

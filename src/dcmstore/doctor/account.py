@@ -6,7 +6,7 @@ from pathlib import Path
 
 from dcmstore.config import Configuration
 from dcmstore.doctor.findings import Finding, fail, note, ok
-from dcmstore.errors import ConfigurationError
+from dcmstore.errors import ConfigurationError, reason_of
 from dcmstore.service import manager
 from dcmstore.service.manager import ServiceError, ServiceManager, State
 
@@ -36,13 +36,11 @@ def findings(configuration: Configuration) -> Iterator[Finding]:
 
 def _outdated(service: ServiceManager, state: State) -> Iterator[Finding]:
     """What the service does not follow by itself: its plans say it, and change nothing until they are carried out."""
-    if sys.platform == "win32":  # a service has no copy of the settings there
-        return
     try:
-        words = (service.reload() if state is State.RUNNING else service.start()).done
+        plan = service.reload() if state is State.RUNNING else service.start()
     except (ServiceError, ConfigurationError):
         return
-    if words:
+    for words in plan.done.splitlines():
         yield fail(words)
 
 
@@ -88,9 +86,14 @@ else:
             return
         if entry is None or entry.pw_uid == os.geteuid():  # what that user may do has been seen
             return
-        wanted = dict.fromkeys(unit.read_paths(configuration), READ)
+        wanted = dict.fromkeys([configuration.path, *unit.read_paths(configuration)], READ)
         wanted |= dict.fromkeys(unit.written_folders(configuration), WRITE | PASS)
-        may_not = [(path, bits) for path, bits in wanted.items() if path.exists() and not _may(entry, bits, path)]
+        try:
+            may_not = [(path, bits) for path, bits in wanted.items() if path.exists() and not _may(entry, bits, path)]
+        except OSError as error:
+            text = f"what the service's user {entry.pw_name} may do can't be seen: {error.filename}: {reason_of(error)}"
+            yield note(text, "`sudo dcmstore doctor` sees it")
+            return
         for path, bits in may_not:
             advice = "`dcmstore service install` gives it that right, or says which command does"
             yield fail(f"the service's user {entry.pw_name} can't {_WORDS[bits]} {path}", advice)
@@ -98,7 +101,8 @@ else:
             yield ok(f"the service's user {entry.pw_name} may read the ini and write the folders")
 
     def _may(entry: pwd.struct_passwd, bits: int, path: Path) -> bool:
-        if os.geteuid() != 0:
+        # Where the unit hides homes, the service passes through none of the folders above.
+        if os.geteuid() != 0 or unit.is_hidden(path):
             return Account.named(entry.pw_name).may(bits, path)
         done = subprocess.run(
             ["/bin/sh", "-c", _TESTS[bits], "sh", str(path)],

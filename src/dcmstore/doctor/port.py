@@ -236,7 +236,8 @@ _ADVICE_ON_REJECTION = (
 def _foreign(port: int, error: OSError, why: str) -> Port:
     owner = f" by {_shown(by)}" if (by := ports.owner_of(port)) else ""
     text = f"port {port}: {needs.port_problem(error)}{owner} ({why})"
-    advice = _ADVICE_ON_RIGHTS if isinstance(error, PermissionError) else needs.PORT_ADVICE
+    is_withheld = isinstance(error, PermissionError)
+    advice = _ADVICE_ON_RIGHTS if is_withheld else "end that program, or set another `port` and tell the senders"
     return Port(Answerer.OTHER, (fail(text, advice),), None, why)
 
 

@@ -89,6 +89,7 @@ def sync_folder(path: str) -> None:
     descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(descriptor)
+        os.fstat(descriptor)  # on XFS that died meanwhile, fsync of a folder claims to have worked, and this does not
     finally:
         os.close(descriptor)
 

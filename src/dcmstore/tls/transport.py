@@ -50,7 +50,7 @@ class TlsSocket(ssl.SSLSocket):
         super().do_handshake(block)
         self._is_open = True
 
-    def recv_into(self, buffer: Any, nbytes: int | None = None, flags: int = 0) -> int:  # hot: bench
+    def recv_into(self, buffer: Any, nbytes: int | None = None, flags: int = 0) -> int:
         try:
             size = super().recv_into(buffer, nbytes, flags)
         except (TimeoutError, ssl.SSLError) as error:
