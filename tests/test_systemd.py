@@ -180,6 +180,12 @@ def test_only_the_data_the_log_and_the_journal_can_be_written() -> None:
     assert values_of(quiet, "BindPaths") == values_of(quiet, "BindReadOnlyPaths") == []
 
 
+@pytest.mark.parametrize("values", [{"logfile": True}, {"dicomdir": True}, {"audit": "file"}])
+def test_the_folder_of_the_ini_can_be_written_when_something_is_written_there(values: dict[str, object]) -> None:
+    text = text_of(configured(**{"logfile": False, **values}))
+    assert values_of(text, "ReadWritePaths") == ["-/srv/dicom"]
+
+
 def test_what_lies_in_a_home_or_in_tmp_is_let_in_alone() -> None:
     program = replace(PROGRAM, folders=(Path("/home/anna/venv"), Path("/usr")))
     configuration = configured(

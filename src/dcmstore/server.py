@@ -224,12 +224,15 @@ class Server:
         try:
             with selectors.DefaultSelector() as selector:
                 selector.register(self._wake_receiver, selectors.EVENT_READ, None)
-                while not self.is_stopping:
-                    self._renew(selector)
-                    self._accept_on(selector)
+                try:
+                    while not self.is_stopping:
+                        self._renew(selector)
+                        self._accept_on(selector)
+                finally:  # those of settings that were replaced at the last moment too
+                    for listener in self._watched(selector) | set(self._listeners.values()):
+                        listener.socket.close()
         finally:
-            listening = [listener.socket for listener in self._listeners.values()]
-            for resource in (*listening, self._wake_receiver, self._wake_sender):
+            for resource in (self._wake_receiver, self._wake_sender):
                 resource.close()
             if not self.is_stopping:
                 self.has_fault = True
@@ -239,7 +242,7 @@ class Server:
     def _renew(self, selector: selectors.BaseSelector) -> None:
         """Watch the present listeners; those that are no longer wanted accept what already waits, and close."""
         wanted = set(self._listeners.values())
-        watched = {key.data for key in selector.get_map().values()} - {None}
+        watched = self._watched(selector)
         for listener in wanted - watched:
             selector.register(listener.socket, selectors.EVENT_READ, listener)
         for listener in watched - wanted:
@@ -247,6 +250,10 @@ class Server:
             while self._accept_one(listener):
                 pass
             listener.socket.close()
+
+    @staticmethod
+    def _watched(selector: selectors.BaseSelector) -> set[Listener]:
+        return {key.data for key in selector.get_map().values()} - {None}
 
     def _accept_on(self, selector: selectors.BaseSelector) -> None:
         """Accept until the thread is woken."""

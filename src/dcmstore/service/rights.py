@@ -26,7 +26,7 @@ READ, WRITE, PASS = stat.S_IROTH, stat.S_IWOTH, stat.S_IXOTH
 
 # Beside the root folders, what may lie in a folder that is dcmstore's own.
 _OWN_NAMES = ("DcmStore*", profile.FILE_NAME)
-_WRITTEN_NAMES = (f"{wiring.LOG_NAME}*", wiring.JOURNAL_NAME)
+_WRITTEN_NAMES = (f"{wiring.LOG_NAME}*", f"{wiring.AUDIT_NAME}*", wiring.JOURNAL_NAME)
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,7 +167,7 @@ def _open(rights: Rights, need: _Need, account: Account) -> None:
 def _advise(rights: Rights, need: _Need, account: Account) -> None:
     about = f"the user {account.name} can't {need.words} {need.path}"
     if need.wanted & WRITE:
-        do = "put DcmStore.ini into a folder of its own, or set logfile= 0 and dicomdir= 0"
+        do = "put DcmStore.ini into a folder of its own, or set logfile= 0, dicomdir= 0 and audit= off"
     elif need.wanted == PASS:
         do = _sudo("chmod", "o+x", str(need.path))
     else:

@@ -146,7 +146,7 @@ class SystemdManager:
         if shown["ActiveEnterTimestamp"] and _state(shown) is State.RUNNING:
             facts.append(f"since {shown['ActiveEnterTimestamp']}")
         if shown["NRestarts"] not in ("", "0"):
-            facts.append(f"started again {shown['NRestarts']} times after a failure")
+            facts.append(f"starts after a failure: {shown['NRestarts']}")
         if _is_retrying(shown) or shown["ActiveState"] == "failed":
             facts.append(f"it failed: {shown['Result']}; `journalctl -u {UNIT_NAME}` says why")
         if record:

@@ -207,12 +207,12 @@ def _places(configuration: Configuration, program: Program) -> _Lines:
 
 
 def folder_of(configuration: Configuration) -> Path:
-    """The folder of the ini, where the log and the journal of the DICOMDIRs are too."""
+    """The folder of the ini, where the log, the audit trail and the journal of the DICOMDIRs are too."""
     return configuration.path.absolute().parent
 
 
 def writes_beside_ini(settings: Settings) -> bool:
-    return settings.logfile or settings.dicomdir
+    return settings.logfile or settings.dicomdir or settings.audit == "file"
 
 
 def written_folders(configuration: Configuration) -> list[Path]:
