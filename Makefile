@@ -4,6 +4,7 @@
 # make fuzz   feed every decoder what no sender would send, for an hour or MINUTES
 # make windows-bundle  a folder and a zip in dist/ that run on Windows with nothing installed
 # make test-windows    run its scripts, and the tests of files and sockets, under Wine: about four minutes
+# make test-systemd  live the life of the service on a real systemd in a container: as root, about four minutes
 # make bench  measure against the other receivers on this machine
 
 PYTHON ?= python3
@@ -12,7 +13,7 @@ BIN := $(VENV)/bin
 # Real dose reports for the tests; what the package computes with is not needed.
 DOSE_REPORTS := pyskindose==25.1.1
 
-.PHONY: run test lint interop-peers torture fuzz bench windows-bundle test-windows docs clean
+.PHONY: run test lint interop-peers torture fuzz bench windows-bundle test-windows test-systemd docs clean
 
 run: $(VENV)/installed
 	$(BIN)/dcmstore init .
@@ -54,6 +55,10 @@ windows-bundle: $(VENV)/installed
 # Without Wine and without root to install it, this says so and does nothing; in CI it fails.
 test-windows: $(VENV)/installed-test interop-peers
 	$(BIN)/python -m tests.windows
+
+# The machine that it boots stays in build/systemd.
+test-systemd: $(VENV)/installed-test
+	@tools/test-systemd
 
 # Writes the pages that the code knows best.
 docs: $(VENV)/installed-test

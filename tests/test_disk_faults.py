@@ -19,6 +19,7 @@ import pytest
 from dcmstore.dimse.command import CommandSet
 from dcmstore.dimse.status import Status
 from dcmstore.settings import Settings
+from dcmstore.storage import files
 from dcmstore.storage.filing import Root
 from tests.support import (
     CT,
@@ -34,7 +35,7 @@ from tests.support import (
 )
 from torture import disks
 from torture import receiver as receivers
-from torture.disks import EXT4, Disk, DiskProblem, FileSystem
+from torture.disks import EXT4, XFS, Disk, DiskProblem, FileSystem
 
 MEGABYTE = 1024 * 1024  # bytes
 SMALL = 8 * MEGABYTE  # a disk that is soon full
@@ -507,6 +508,29 @@ def test_a_lost_disk_can_be_unmounted_while_the_receiver_runs(tmp_path: Path) ->
         disk.disk.unmount()  # not lazily
         disk.disk.mount()
         assert scene.store(Root.IMAGES).status == Status.SUCCESS
+
+
+@pytest.mark.parametrize("kind", [EXT4, XFS], ids=lambda kind: kind.name)
+def test_a_disk_that_dies_before_the_name_is_synced_is_not_trusted(
+    kind: FileSystem, tmp_path: Path, memory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    require(kind.make[0])
+    (tmp_path / "images").mkdir()
+    sync_folder = files.sync_folder
+    with (
+        Disk(kind, memory / "image", tmp_path / "images") as disk,
+        running(tmp_path, SETTINGS) as receiver,
+        Peer(receiver.port) as peer,
+    ):
+        peer.associate()
+        assert peer.store(data_set("1.2.1"), "1.2.1").status == Status.SUCCESS
+
+        def die_and_sync(path: str) -> None:
+            disk.cut_power()
+            sync_folder(path)
+
+        monkeypatch.setattr(files, "sync_folder", die_and_sync)
+        assert peer.store(data_set("1.2.2"), "1.2.2").status == Status.OUT_OF_RESOURCES
 
 
 @pytest.mark.parametrize("removed", [".incoming", "P1", "P1/7", "P1/7/3"])

@@ -312,6 +312,12 @@ def test_another_port_gets_another_rule_of_the_firewall(windows: Windows, manage
     assert "localport=11112" in windows.changes[2]
 
 
+def test_the_account_is_kept_when_none_is_named(windows: Windows, manager: WindowsManager, ini: Path) -> None:
+    install(manager, ini, account="lab")
+    with pytest.raises(ServiceError, match="already installed, for"):
+        install(manager, ini)
+
+
 # --- folders on other machines -------------------------------------------------------------------
 
 
@@ -379,7 +385,12 @@ def test_start_gives_up_without_a_sign_of_life(installed: Windows, manager: Wind
 def test_start_waits_for_a_stop_that_is_under_way(installed: Windows, manager: WindowsManager) -> None:
     plan = manager.start()
     installed.library.states[:] = [*STOPPING[:3], STOPPED]
-    states_after(installed, "StartServiceW", RUNNING)
+
+    def on_change(call: str) -> None:
+        assert installed.library.states == [STOPPED]
+        installed.library.states = [RUNNING]
+
+    installed.library.on_change = on_change
     carry_out(plan)
 
 
@@ -396,6 +407,7 @@ def test_a_start_that_fails_says_what_the_log_says(installed: Windows, manager: 
 
     def fail(call: str) -> None:
         with log.open("a", encoding="utf-8") as file:
+            file.write("2026-01-02T00:00:00.000+01:00 ERROR   receiver.failed reason=first\n")
             file.write(
                 '2026-01-02T00:00:00.000+01:00 ERROR   receiver.failed reason="the \\"disk\\"" what_to_do="buy one"\n'
             )
@@ -448,8 +460,10 @@ def test_a_start_that_fails_says_who_has_the_port(installed: Windows, manager: W
     ],
 )
 def test_a_start_that_fails_without_a_word_in_the_log_says_how_it_ended(
-    installed: Windows, manager: WindowsManager, ended: Progress, told: str
+    installed: Windows, manager: WindowsManager, ini: Path, ended: Progress, told: str
 ) -> None:
+    old = "2026-01-01T00:00:00.000+01:00 ERROR   receiver.failed reason=old\n"
+    ini.with_name("DcmStore.log").write_text(old, encoding="utf-8")
     states_after(installed, "StartServiceW", ended)
     with pytest.raises(ServiceError) as caught:
         carry_out(manager.start())
@@ -503,6 +517,7 @@ def test_stop_waits_until_the_service_is_stopped(installed: Windows, manager: Wi
     states_after(installed, "ControlService", RUNNING, *STOPPING[:3], STOPPED)
     said, _ = carry_out(manager.stop())
     assert said == ["stopped; what was acknowledged is on disk"]
+    assert installed.library.states == [STOPPED]
     assert installed.changes == [("ControlService", winsvc.SERVICE_CONTROL_STOP, winsvc.SERVICE_STOP)]
 
 

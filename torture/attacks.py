@@ -72,8 +72,13 @@ class Attacker:
         self._end = time.monotonic() + seconds
 
     @property
+    def remaining(self) -> float:
+        """Seconds until the attack is over."""
+        return self._end - time.monotonic()
+
+    @property
     def is_over(self) -> bool:
-        return time.monotonic() >= self._end
+        return self.remaining <= 0
 
     def count(self, what: str) -> None:
         self.toll.counts[what] += 1
@@ -177,7 +182,8 @@ def _send_slowly(attacker: Attacker, slow: dict[socket.socket, tuple[str, Iterat
                 attacker.count(f"let go in the {phase}")
                 connection.close()
                 del slow[connection]
-        time.sleep(1)
+        if slow:
+            time.sleep(1)
     for connection, (phase, _) in slow.items():
         attacker.fault(f"a slow sender in its {phase} was not let go within {LET_GO_LIMIT:g} s")
         connection.close()
@@ -415,7 +421,7 @@ def stalled_handshakes(attacker: Attacker) -> None:
         rest = itertools.cycle(hello[1:])
         deadline = time.monotonic() + 2 * TIMEOUTS["artim_timeout"]
         while time.monotonic() < deadline and not attacker.is_over:
-            time.sleep(1)
+            time.sleep(min(1, max(attacker.remaining, 0)))
             byte = bytes((next(rest),))
             for connection in opened[1 :: len(starts)]:
                 with contextlib.suppress(OSError):

@@ -33,13 +33,15 @@ class FileSystem:
     """A kind of file system: how it is made and repaired.
 
     Without a journal, a file system that was stopped still writes what it holds when it is unmounted; there the disk
-    is `copied` while it is stopped, and the copy is what the power cut left.
+    is `copied` while it is stopped, and the copy is what the power cut left. Its repair may also leave `debris`: a new
+    folder whose name is on disk and whose content is not, as a file.
     """
 
     name: str
     make: tuple[str, ...]
     repair: tuple[str, ...] = ()
     copied: bool = False
+    debris: bool = False
 
     def unavailable(self) -> str:
         """Why this machine can't have it, or nothing."""
@@ -57,7 +59,11 @@ class FileSystem:
 
 EXT4 = FileSystem("ext4", ("mkfs.ext4", "-q", "-F"))
 EXT4_WITHOUT_JOURNAL = FileSystem(
-    "ext4 without a journal", ("mkfs.ext4", "-q", "-F", "-O", "^has_journal"), ("e2fsck", "-f", "-y"), copied=True
+    "ext4 without a journal",
+    ("mkfs.ext4", "-q", "-F", "-O", "^has_journal"),
+    ("e2fsck", "-f", "-y"),
+    copied=True,
+    debris=True,
 )
 XFS = FileSystem("XFS", ("mkfs.xfs", "-q", "-f"))
 
@@ -72,14 +78,14 @@ class Disk:
     def __init__(self, file_system: FileSystem, image: Path, folder: Path, size: int = SIZE) -> None:
         self.folder = folder
         self.image = image
-        self._file_system = file_system
+        self.file_system = file_system
         self._size = size
 
     def __enter__(self) -> "Disk":
         self.folder.mkdir(exist_ok=True)
         with open(self.image, "wb") as file:
             file.truncate(self._size)
-        run(*self._file_system.make, str(self.image))
+        run(*self.file_system.make, str(self.image))
         self.mount()
         return self
 
@@ -103,15 +109,15 @@ class Disk:
 
     def restore_power(self) -> None:
         """Mount what the cut left, as a computer does that starts again."""
-        if self._file_system.copied:
+        if self.file_system.copied:
             copy = self.image.with_suffix(".copy")
             run("cp", "--sparse=always", str(self.image), str(copy))
             self.unmount()
             os.replace(copy, self.image)
         else:
             self.unmount()
-        if self._file_system.repair:
-            run(*self._file_system.repair, str(self.image), accepted=(0, 1))  # 1: repaired
+        if self.file_system.repair:
+            run(*self.file_system.repair, str(self.image), accepted=(0, 1))  # 1: repaired
         self.mount()
 
 

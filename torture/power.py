@@ -132,8 +132,17 @@ def _cut_once(powered: dict[Root, Disk], folder: Path, ledger: Ledger, chance: r
     running.kill()
     senders.end()
     result.faults += senders.faults
-    for disk in powered.values():
+    for root, disk in powered.items():
         disk.restore_power()
+        if disk.file_system.debris:
+            _remove_debris(roots[root])
+
+
+def _remove_debris(root: Path) -> None:
+    """Remove files that have the name of a folder, as whoever ran the repair would: nothing acknowledged needs them."""
+    for path in root.rglob("*"):
+        if path.suffix == "" and path.is_file():
+            path.unlink()
 
 
 # --- the whole run -------------------------------------------------------------------------------
