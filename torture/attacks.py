@@ -280,7 +280,8 @@ def dust(attacker: Attacker) -> None:
     """Data sets a byte a PDU, as fast as they go: nothing costs the receiver more for each byte."""
     store = store_request(data_set())
     stored = store[: 6 + pdu.PDU_HEADER.unpack_from(store)[1]]
-    attacker.repeat(lambda number: _pour_dust(attacker, stored))
+    threads = max(1, int(THREADS * attacker.share))  # what lies in the buffers at the end takes its seconds too
+    attacker.repeat(lambda number: _pour_dust(attacker, stored), threads)
 
 
 def _pour_dust(attacker: Attacker, first: bytes) -> None:
