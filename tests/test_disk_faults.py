@@ -7,6 +7,7 @@ import contextlib
 import os
 import shutil
 import signal
+import stat
 import struct
 import subprocess
 import threading
@@ -19,7 +20,6 @@ import pytest
 from dcmstore.dimse.command import CommandSet
 from dcmstore.dimse.status import Status
 from dcmstore.settings import Settings
-from dcmstore.storage import files
 from dcmstore.storage.filing import Root
 from tests.support import (
     CT,
@@ -516,7 +516,7 @@ def test_a_disk_that_dies_before_the_name_is_synced_is_not_trusted(
 ) -> None:
     require(kind.make[0])
     (tmp_path / "images").mkdir()
-    sync_folder = files.sync_folder
+    fsync = os.fsync
     with (
         Disk(kind, memory / "image", tmp_path / "images") as disk,
         running(tmp_path, SETTINGS) as receiver,
@@ -525,11 +525,12 @@ def test_a_disk_that_dies_before_the_name_is_synced_is_not_trusted(
         peer.associate()
         assert peer.store(data_set("1.2.1"), "1.2.1").status == Status.SUCCESS
 
-        def die_and_sync(path: str) -> None:
-            disk.cut_power()
-            sync_folder(path)
+        def die_and_sync(descriptor: int) -> None:
+            if stat.S_ISDIR(os.fstat(descriptor).st_mode):
+                disk.cut_power()
+            fsync(descriptor)
 
-        monkeypatch.setattr(files, "sync_folder", die_and_sync)
+        monkeypatch.setattr(os, "fsync", die_and_sync)
         assert peer.store(data_set("1.2.2"), "1.2.2").status == Status.OUT_OF_RESOURCES
 
 

@@ -30,18 +30,15 @@ _PATH = os.environ.get("PATH", "") + ":/usr/sbin:/sbin"
 
 @dataclass(frozen=True, slots=True)
 class FileSystem:
-    """A kind of file system: how it is made and repaired.
+    """A kind of file system, and how it is made.
 
-    Without a journal, a file system that was stopped still writes what it holds when it is unmounted; there the disk
-    is `copied` while it is stopped, and the copy is what the power cut left. Its repair may also leave `debris`: a new
-    folder whose name is on disk and whose content is not, as a file.
+    One with a journal is whole again once it is mounted. Without a journal, it is looked at as the cut left it,
+    read-only and before any repair: a repair puts away what contradicts itself, and may choose what was synced.
     """
 
     name: str
     make: tuple[str, ...]
-    repair: tuple[str, ...] = ()
-    copied: bool = False
-    debris: bool = False
+    has_journal: bool = True
 
     def unavailable(self) -> str:
         """Why this machine can't have it, or nothing."""
@@ -59,11 +56,7 @@ class FileSystem:
 
 EXT4 = FileSystem("ext4", ("mkfs.ext4", "-q", "-F"))
 EXT4_WITHOUT_JOURNAL = FileSystem(
-    "ext4 without a journal",
-    ("mkfs.ext4", "-q", "-F", "-O", "^has_journal"),
-    ("e2fsck", "-f", "-y"),
-    copied=True,
-    debris=True,
+    "ext4 without a journal", ("mkfs.ext4", "-q", "-F", "-O", "^has_journal"), has_journal=False
 )
 XFS = FileSystem("XFS", ("mkfs.xfs", "-q", "-f"))
 
@@ -109,16 +102,15 @@ class Disk:
 
     def restore_power(self) -> None:
         """Mount what the cut left, as a computer does that starts again."""
-        if self.file_system.copied:
-            copy = self.image.with_suffix(".copy")
-            run("cp", "--sparse=always", str(self.image), str(copy))
+        if self.file_system.has_journal:
             self.unmount()
-            os.replace(copy, self.image)
-        else:
-            self.unmount()
-        if self.file_system.repair:
-            run(*self.file_system.repair, str(self.image), accepted=(0, 1))  # 1: repaired
-        self.mount()
+            self.mount()
+            return
+        copy = self.image.with_suffix(".copy")
+        run("cp", "--sparse=always", str(self.image), str(copy))  # for it writes what it holds when it is unmounted
+        self.unmount()
+        os.replace(copy, self.image)
+        self.mount("ro")
 
 
 def unavailable() -> str:
@@ -164,4 +156,5 @@ def run(program: str, *arguments: str, accepted: tuple[int, ...] = (0,)) -> None
         raise DiskProblem(f"{program} is not installed")
     done = subprocess.run([path, *arguments], check=False, capture_output=True, text=True, errors="replace")
     if done.returncode not in accepted:
-        raise DiskProblem(f"{program} {' '.join(arguments)}: {(done.stderr or done.stdout).strip()}")
+        said = (done.stderr or done.stdout).strip().partition("\n")[0]
+        raise DiskProblem(f"{program} {' '.join(arguments)}: {said}")

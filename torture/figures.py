@@ -10,7 +10,8 @@ PAGE = Path(__file__).parent.parent / "docs" / "torture.md"
 
 
 def machine() -> str:
-    return f"{platform.system()} {platform.release()}, Python {platform.python_version()}"
+    release = platform.release().partition("-")[0]  # what follows is the distributor's
+    return f"{platform.system()} {release}, Python {platform.python_version()}"
 
 
 def now() -> str:

@@ -1,7 +1,9 @@
 """what was sent and what was answered -> what must be on disk, and whether it is."""
 
+import contextlib
 import random
 import re
+import struct
 import threading
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
@@ -65,13 +67,19 @@ class Ledger:
         with self._lock:
             self._in_doubt.append(sending)
 
-    def judge(self, roots: Mapping[Root, Path], *, everything: bool) -> list[str]:
-        """What is wrong on disk, in words: of everything, or of what was sent since the last look."""
+    def judge(self, roots: Mapping[Root, Path], *, everything: bool, elsewhere: bool = True) -> list[str]:
+        """What is wrong on disk, in words: of everything, or of what was sent since the last look.
+
+        With `elsewhere`, what lies where nothing belongs is wrong too.
+        """
         with self._lock:
             uids = set(self._sent) if everything else self._touched
             self._touched = set()
-        found, faults = _files_below(roots)
-        faults += [f"{path} was never sent" for uid in found.keys() - self._sent.keys() for path in found[uid]]
+        if elsewhere:
+            found, faults = _files_below(roots)
+            faults += [f"{path} was never sent" for uid in found.keys() - self._sent.keys() for path in found[uid]]
+        else:
+            found, faults = _files_in_place(roots, uids), []
         return faults + [fault for uid in sorted(uids) for fault in self._judge_uid(uid, found[uid], roots)]
 
     def _judge_uid(self, uid: str, paths: Iterable[Path], roots: Mapping[Root, Path]) -> list[str]:
@@ -83,7 +91,7 @@ class Ledger:
                 faults.append(f"{path} is in the wrong folder")
             version = contents.get(_data_set_of(path))
             if version is None:
-                faults.append(f"{path} has a name and is not whole: {path.stat().st_size} bytes")
+                faults.append(f"{path} has a name and is not whole")
             else:
                 versions.append(version)
         return faults + self._judge_versions(uid, sorted(versions))
@@ -122,9 +130,21 @@ def _files_below(roots: Mapping[Root, Path]) -> tuple[defaultdict[str, list[Path
     return found, faults
 
 
+def _files_in_place(roots: Mapping[Root, Path], uids: Iterable[str]) -> defaultdict[str, list[Path]]:
+    """The files of these UIDs in the folders where they belong."""
+    found: defaultdict[str, list[Path]] = defaultdict(list)
+    for uid in uids:
+        root, folder = place_of(uid)
+        with contextlib.suppress(OSError):  # a folder that is not there, or that nothing can be made of
+            for path in (roots[root] / folder).glob(f"{uid}*.dcm"):
+                if (match := _NAME.fullmatch(path.name)) and match["uid"] == uid:
+                    found[uid].append(path)
+    return found
+
+
 def _data_set_of(path: Path) -> bytes | None:
     """The stored data set, or None where the file is not even that far."""
     try:
         return stored_data_set(path)
-    except (AssertionError, IndexError, ValueError):
+    except (AssertionError, IndexError, struct.error, OSError):
         return None
