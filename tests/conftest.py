@@ -1,5 +1,6 @@
 """Fixtures that more than one test file uses."""
 
+import contextlib
 import os
 import shutil
 from collections.abc import Iterator
@@ -9,6 +10,8 @@ import pytest
 from hypothesis import settings
 
 from tests import support
+from tests.hosted import Running
+from tests.support import free_port
 
 settings.register_profile("ordinary", deadline=None, max_examples=150)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ordinary"))
@@ -18,6 +21,18 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ordinary"))
 def receiver(tmp_path: Path) -> Iterator[support.Receiver]:
     with support.running(tmp_path) as running:
         yield running
+
+
+@pytest.fixture
+def running(tmp_path: Path) -> Iterator[Running]:
+    """Configured, with its folders, and stopped at the end if it was started."""
+    for name in ("images", "rdsr"):
+        (tmp_path / name).mkdir()
+    process = Running(tmp_path)
+    process.configure(port=free_port())
+    yield process
+    with contextlib.suppress(RuntimeError):  # never started
+        process.stop()
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -67,6 +67,11 @@ def stored_data_set(path: Path) -> bytes:
     return raw[144 + length :]
 
 
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return int(server.getsockname()[1])
+
+
 @dataclass
 class Receiver:
     """A running receiver, its folders, and its log so far."""

@@ -10,11 +10,9 @@ from lxml import etree
 from dcmstore import receiver
 from dcmstore.errors import ConfigurationError
 from dcmstore.ul import pdu
-from tests.support import CT, Peer, association_request, data_set, element
+from tests.hosted import WAIT, Running
+from tests.support import CT, Peer, association_request, data_set, element, free_port
 from tests.test_audit import PATIENT, SCHEMA, STUDY, codes, frames, ids_of
-from tests.test_receiver import WAIT, Running, free_port, running
-
-__all__ = ["running"]
 
 
 def trail_of(running: Running) -> list[etree._Element]:

@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from dcmstore import config
-from dcmstore.service.notify import stop_seconds
+from dcmstore.hosting import stop_seconds
 from dcmstore.settings import Settings
 
 ROOT = Path(__file__).parent.parent

@@ -30,11 +30,9 @@ from dcmstore.storage.filing import Root
 from dcmstore.ul import pdu
 from dcmstore.ul.pdu import AAssociateRJ
 from tests.certificates import Authority
-from tests.support import CT, MR, Peer, association_request, data_set
-from tests.test_receiver import Running, free_port, running
+from tests.hosted import Running
+from tests.support import CT, MR, Peer, association_request, data_set, free_port
 from tests.test_scu import accepted, context, peer
-
-__all__ = ["running"]  # a fixture
 
 COMMAND = [sys.executable, "-m", "dcmstore"]
 WORKLIST = "1.2.840.10008.5.1.4.31"

@@ -18,7 +18,7 @@ from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]
 
 from dcmstore import uids
 from tests.conftest import find_program
-from tests.support import Receiver, stored_data_set
+from tests.support import Receiver, free_port, stored_data_set
 from tests.tap import Sent, Tap, tapping
 
 
@@ -305,11 +305,3 @@ class orthanc:
         self._reading.join(30)
         assert self._process.stderr is not None
         self._process.stderr.close()
-
-
-def free_port() -> int:
-    import socket
-
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        port: int = server.getsockname()[1]
-        return port

@@ -19,9 +19,9 @@ from hypothesis import strategies as st
 from dcmstore import config
 from dcmstore.config import Configuration
 from dcmstore.errors import ConfigurationError
+from dcmstore.hosting import stop_seconds
 from dcmstore.service import rights, unit
 from dcmstore.service.manager import InstallOptions, Plan, ServiceError, State
-from dcmstore.service.notify import stop_seconds
 from dcmstore.service.rights import Account
 from dcmstore.service.systemd import SystemdManager
 from dcmstore.service.unit import UNIT_NAME, Program, Record

@@ -12,10 +12,8 @@ from queue import SimpleQueue
 from dcmstore.tls.context import TlsSettings, context_of
 from dcmstore.tls.transport import TlsError, TlsSocket, shake_hands, wrap
 from tests.certificates import Authority, Issued
-from tests.support import Peer
-from tests.test_receiver import Running, free_port
-
-WAIT = 20.0  # seconds until a test gives up
+from tests.hosted import WAIT, Running
+from tests.support import Peer, free_port
 
 
 @dataclass(frozen=True)

@@ -102,14 +102,14 @@ class Access:
         problem = identity.problem_with(certified, calling_ae_title, self.certificates)
         return Refusal(negotiation.CALLING_AE_TITLE_NOT_RECOGNIZED, problem) if problem else None
 
-    def _refusal_of_user(self, identity: UserIdentity | None) -> Refusal | None:
+    def _refusal_of_user(self, given: UserIdentity | None) -> Refusal | None:
         if self.users is None:
             return None
-        if identity is None or identity.kind != NAME_AND_PASSCODE:
+        if given is None or given.kind != NAME_AND_PASSCODE:
             because = "require-user= 1, and no user name with a passcode came"
             return Refusal(negotiation.USER_NOT_RECOGNIZED, because) if self.requires_user else None
-        name = user_name_in(identity)
-        if self.users.verify(name, identity.secondary):
+        name = user_name_in(given)
+        if self.users.verify(name, given.secondary):
             return None
         return Refusal(negotiation.USER_NOT_RECOGNIZED, f"user {name!r} is unknown, or the passcode is wrong")
 

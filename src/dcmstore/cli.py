@@ -9,7 +9,7 @@ import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import TypeVar
+from typing import TypeAlias, TypeVar
 
 from dcmstore import __version__, config, scu, values
 from dcmstore.commands import check, doctor, echo, imports, init, run, service, user, where
@@ -18,6 +18,7 @@ from dcmstore.journal import error_mark
 from dcmstore.settings import Settings
 
 _Value = TypeVar("_Value")
+_Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -47,68 +48,63 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="dcmstore", description="A DICOM Storage SCP that files what it receives.")
     parser.add_argument("--version", action="version", version=f"dcmstore {__version__}")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
-
-    def add(name: str, command: Callable[[argparse.Namespace], int], about: str) -> argparse.ArgumentParser:
-        added = commands.add_parser(name, help=about, description=about)
-        added.set_defaults(command=command)
-        return added
-
-    def add_config(added: argparse.ArgumentParser) -> None:
-        about = f"the settings (default: {config.FILE_NAME} in this folder)"
-        added.add_argument("--config", type=Path, metavar="PATH", default=Path(config.FILE_NAME), help=about)
-
-    def add_owner(added: argparse.ArgumentParser) -> None:
-        about = "refuse when the installed service has another ini (default: take the one that is installed)"
-        added.add_argument("--config", type=Path, metavar="PATH", help=about)
-
-    made = add("init", init.command, "Make a folder with a commented DcmStore.ini and the two root folders.")
+    made = _add(commands, "init", init.command, "Make a folder with a commented DcmStore.ini and the two root folders.")
     made.add_argument("folder", type=Path, metavar="DIR")
-    add_config(add("run", run.command, "Receive in the foreground until Ctrl-C."))
-    add_config(add("check", check.command, "Show every setting and test what `run` will need."))
-    add_config(add("doctor", doctor.command, "Look for what usually goes wrong, and send the receiver a test object."))
-    placed = add("where", where.command, "Print where DICOM files would be filed, without touching anything.")
+    _add_config(_add(commands, "run", run.command, "Receive in the foreground until Ctrl-C."))
+    _add_config(_add(commands, "check", check.command, "Show every setting and test what `run` will need."))
+    about = "Look for what usually goes wrong, and send the receiver a test object."
+    _add_config(_add(commands, "doctor", doctor.command, about))
+    placed = _add(
+        commands, "where", where.command, "Print where DICOM files would be filed, without touching anything."
+    )
     placed.add_argument("files", nargs="+", metavar="FILE")
-    add_config(placed)
-    imported = add("import", imports.command, "File DICOM files that lie on disk as if they had been received.")
+    _add_config(placed)
+    about = "File DICOM files that lie on disk as if they had been received."
+    imported = _add(commands, "import", imports.command, about)
     imported.add_argument("folders", nargs="+", type=Path, metavar="FOLDER")
     imported.add_argument("--move", action="store_true", help="remove each file once it is filed")
     imported.add_argument("--dry-run", action="store_true", help="only print where each file would be filed")
-    add_config(imported)
+    _add_config(imported)
+    _add_service(commands)
+    _add_user(commands)
+    _add_echo(commands)
+    return parser
+
+
+def _add_service(commands: _Commands) -> None:
     kept = commands.add_parser("service", help="Install, start, stop, query or delete the service of this system.")
     verbs = kept.add_subparsers(metavar="VERB", required=True)
-    for verb, act, about in (
-        ("install", service.install, "Install the service; it starts with the machine."),
-        ("start", service.start, "Start it, and wait until it listens or has failed."),
-        ("stop", service.stop, "Stop it; objects under way get stop-timeout seconds to finish."),
-        ("query", service.query, "Say what it does: exit code 0 running, 3 stopped, 4 not installed."),
-        ("delete", service.delete, "Stop it and remove it; the ini, the log and what was received stay."),
-    ):
-        one = verbs.add_parser(verb, help=about, description=about)
-        one.set_defaults(command=act)
-        if act is not service.query:
-            one.add_argument("--dry-run", action="store_true", help="only print what would be done")
-        if act is service.install:
-            add_config(one)
-            one.add_argument("--account", metavar="NAME", default="", help="who it runs as")
-            one.add_argument("--firewall", action="store_true", help="let its port in (Windows); delete undoes it")
-        else:
-            add_owner(one)
-    asked = add("reload", service.reload, "Let the running service read its ini again.")
-    asked.add_argument("--dry-run", action="store_true", help="only print what would be done")
-    add_owner(asked)
+    installed = _add(verbs, "install", service.install, "Install the service; it starts with the machine.")
+    installed.add_argument("--account", metavar="NAME", default="", help="who it runs as")
+    installed.add_argument("--firewall", action="store_true", help="let its port in (Windows); delete undoes it")
+    _add_config(installed)
+    started = _add(verbs, "start", service.start, "Start it, and wait until it listens or has failed.")
+    stopped = _add(verbs, "stop", service.stop, "Stop it; objects under way get stop-timeout seconds to finish.")
+    about = "Say what it does: exit code 0 running, 3 stopped, 4 not installed."
+    asked = _add(verbs, "query", service.query, about)
+    about = "Stop it and remove it; the ini, the log and what was received stay."
+    deleted = _add(verbs, "delete", service.delete, about)
+    reloaded = _add(commands, "reload", service.reload, "Let the running service read its ini again.")
+    for changing in (installed, started, stopped, deleted, reloaded):
+        changing.add_argument("--dry-run", action="store_true", help="only print what would be done")
+    for of_one in (started, stopped, asked, deleted, reloaded):
+        about = "refuse when the installed service has another ini (default: take the one that is installed)"
+        of_one.add_argument("--config", type=Path, metavar="PATH", help=about)
+
+
+def _add_user(commands: _Commands) -> None:
     kept = commands.add_parser("user", help="Show, add or remove the users that senders may name.")
     verbs = kept.add_subparsers(metavar="VERB", required=True)
-    for verb, act, about in (
-        ("list", user.show, "Show the names."),
-        ("add", user.add, "Ask for a passcode and add the user, or give the user a new one."),
-        ("remove", user.remove, "Remove the user."),
-    ):
-        one = verbs.add_parser(verb, help=about, description=about)
-        one.set_defaults(command=act)
-        if act is not user.show:
-            one.add_argument("name", metavar="NAME")
-        add_config(one)
-    asked = add("echo", echo.command, "Send a C-ECHO and say whether it was answered.")
+    _add_config(_add(verbs, "list", user.show, "Show the names."))
+    added = _add(verbs, "add", user.add, "Ask for a passcode and add the user, or give the user a new one.")
+    removed = _add(verbs, "remove", user.remove, "Remove the user.")
+    for of_one in (added, removed):
+        of_one.add_argument("name", metavar="NAME")
+        _add_config(of_one)
+
+
+def _add_echo(commands: _Commands) -> None:
+    asked = _add(commands, "echo", echo.command, "Send a C-ECHO and say whether it was answered.")
     asked.add_argument("host", metavar="HOST")
     asked.add_argument("port", type=int, metavar="PORT")
     title = _allowed(values.ae_title, values.AE_TITLE_ALLOWED)
@@ -118,7 +114,19 @@ def _parser() -> argparse.ArgumentParser:
     asked.add_argument("--calling", type=title, metavar="AE", default="DCMSTORE", help=about)
     seconds = _allowed(scu.timeout, scu.TIMEOUT_ALLOWED)
     asked.add_argument("--timeout", type=seconds, metavar="SECONDS", default=10.0, help="(default: %(default)g)")
-    return parser
+
+
+def _add(
+    commands: _Commands, name: str, command: Callable[[argparse.Namespace], int], about: str
+) -> argparse.ArgumentParser:
+    added = commands.add_parser(name, help=about, description=about)
+    added.set_defaults(command=command)
+    return added
+
+
+def _add_config(added: argparse.ArgumentParser) -> None:
+    about = f"the settings (default: {config.FILE_NAME} in this folder)"
+    added.add_argument("--config", type=Path, metavar="PATH", default=Path(config.FILE_NAME), help=about)
 
 
 def _allowed(parse: Callable[[str], _Value], allowed: str) -> Callable[[str], _Value]:

@@ -9,6 +9,13 @@ from enum import Enum
 from typing import Protocol
 
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+# What a stop takes beside the drain: cutting what is left, the DICOMDIRs, which get as long again, and the log.
+STOP_MARGIN = 15  # seconds
+
+
+def stop_seconds(stop_timeout: float) -> float:
+    """How long a stop may take in all; a host that grants less cuts it short."""
+    return 2 * stop_timeout + STOP_MARGIN
 
 
 class Request(Enum):

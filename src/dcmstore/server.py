@@ -1,6 +1,7 @@
 """sockets <-> connections: listen, accept, keep the limits, and drain at the end."""
 
 import contextlib
+import operator
 import selectors
 import socket
 import threading
@@ -164,14 +165,13 @@ class Server:
         each = most - most // 10  # so that one sender can't keep the others out
         if len(self._associated) >= most or self.is_stopping:
             return "max-associations"
-        if sum(other.host == connection.host for other in self._associated) >= (
-            settings.max_associations_per_host or each
+        for key, limit, whose in (
+            ("max-associations-per-host", settings.max_associations_per_host, operator.attrgetter("host")),
+            ("max-associations-per-ae", settings.max_associations_per_ae, operator.attrgetter("calling")),
         ):
-            return "max-associations-per-host"
-        if sum(other.calling == connection.calling for other in self._associated) >= (
-            settings.max_associations_per_ae or each
-        ):
-            return "max-associations-per-ae"
+            of = whose(connection)
+            if sum(whose(other) == of for other in self._associated) >= (limit or each):
+                return key
         return ""
 
     def dismiss(self, connection: Connection) -> None:

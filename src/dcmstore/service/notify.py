@@ -10,18 +10,11 @@ import time
 from collections.abc import MutableMapping
 
 from dcmstore.errors import ConfigurationError
-from dcmstore.hosting import ConsoleHost, Host
+from dcmstore.hosting import ConsoleHost, Host, stop_seconds
 
 STATUS_INTERVAL = 10.0  # seconds between two looks at the receiver: `systemctl status` is never older
 CHECKS_A_WATCHDOG = 3  # one that comes late does no harm
 SEND_PATIENCE = 1.0  # seconds; a systemd that does not read must not keep a stop from being heard
-# What a stop takes beside the drain: cutting what is left, the DICOMDIRs, which get as long again, and the log.
-STOP_MARGIN = 15  # seconds
-
-
-def stop_seconds(stop_timeout: float) -> float:
-    """How long a stop may take in all."""
-    return 2 * stop_timeout + STOP_MARGIN
 
 
 class Notifier:

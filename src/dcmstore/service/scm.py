@@ -8,12 +8,12 @@ from pathlib import Path
 from dcmstore import config, ports, profile, wiring
 from dcmstore.config import Configuration
 from dcmstore.errors import ConfigurationError
+from dcmstore.hosting import stop_seconds
 from dcmstore.server import endpoints_of
 from dcmstore.service import SERVICE_NAME, windows_rights, windows_setup, winsvc
 from dcmstore.service.advapi import CallError, Progress, Setup
 from dcmstore.service.log_end import LogEnd
 from dcmstore.service.manager import DISPLAY_NAME, Action, InstallOptions, Plan, ServiceError, State, Status
-from dcmstore.service.notify import stop_seconds
 from dcmstore.service.windows_machine import Machine, Record, this_machine
 from dcmstore.service.windows_words import STATES, endpoints, in_words, left, listening, why_stopped
 from dcmstore.settings import Settings

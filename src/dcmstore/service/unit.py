@@ -15,9 +15,9 @@ import dcmstore
 from dcmstore import needs, wiring
 from dcmstore.config import Configuration
 from dcmstore.errors import ConfigurationError
+from dcmstore.hosting import stop_seconds
 from dcmstore.server import endpoints_of
 from dcmstore.service.manager import DISPLAY_NAME
-from dcmstore.service.notify import stop_seconds
 from dcmstore.settings import KEYS, Settings
 
 UNIT_NAME = "DcmStoreService.service"

@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 REPORT_INTERVAL = 1.0  # seconds between two signs of life while it starts or stops
 WAIT_HINT = 10_000  # milliseconds without one, after which the manager may take it for hung
 PATIENCE = 120.0  # seconds to start, or to begin to stop; a share that answers later is as good as away
-LOG_SIZE, LOGS_KEPT = 10 * 1024 * 1024, 9  # of the log when the ini can't say: its defaults
 
 _PENDING = (winsvc.SERVICE_START_PENDING, winsvc.SERVICE_STOP_PENDING)
 _ACCEPTED = {
@@ -137,7 +136,7 @@ class WindowsHost:
         """It goes on running all the while."""
 
     def stopping(self, seconds: float) -> None:
-        from dcmstore.service.notify import stop_seconds
+        from dcmstore.hosting import stop_seconds
 
         self._reporter.pending(winsvc.SERVICE_STOP_PENDING, stop_seconds(seconds))
 
@@ -199,9 +198,12 @@ def receive(ini: Path, host: WindowsHost) -> int:
 
 def _log_failure(ini: Path, reason: str, what_to_do: str) -> None:
     from dcmstore import logs, wiring
+    from dcmstore.settings import Settings
+    from dcmstore.storage.space import MEGABYTE
 
+    usual = Settings()  # the ini may be what can't be read
     with contextlib.suppress(OSError):  # then the exit code has to do, and `dcmstore service start` looks for itself
-        log = logs.Log([logs.FileSink(ini.parent / wiring.LOG_NAME, LOG_SIZE, LOGS_KEPT)])
+        log = logs.Log([logs.FileSink(ini.parent / wiring.LOG_NAME, usual.logfile_size * MEGABYTE, usual.logfile_keep)])
         log.error("receiver.failed", reason=reason, what_to_do=what_to_do)
         log.close()
 
