@@ -56,7 +56,7 @@ class Loop:
         request = pdu.decode(received[0], received[6:])
         assert isinstance(request, AAssociateRQ)
         policy = Policy(ae_title="BARE", max_length_received=MAX_LENGTH)
-        answer = negotiation.negotiate(request, policy, has_room=True)
+        answer = negotiation.negotiate(request, policy)
         assert isinstance(answer, AAssociateAC)
         self._connection.sendall(pdu.encode(answer))
         return True
