@@ -16,13 +16,15 @@ from dcmstore.doctor import needed
 from dcmstore.settings import KEYS, Settings
 from dcmstore.storage import files
 from dcmstore.storage.filing import Root
+from tests.certificates import DAY, Authority
 from tests.support import Peer, data_set, store_request
 
 COMMAND = [sys.executable, "-m", "dcmstore"]
 
 
-def run(*arguments: str | Path, cwd: Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([*COMMAND, *map(str, arguments)], cwd=cwd, capture_output=True, text=True, timeout=60)
+def run(*arguments: str | Path, cwd: Path, typed: str = "") -> subprocess.CompletedProcess[str]:
+    command = [*COMMAND, *map(str, arguments)]
+    return subprocess.run(command, cwd=cwd, input=typed, capture_output=True, text=True, timeout=60)
 
 
 @pytest.fixture
@@ -137,7 +139,8 @@ def test_run_says_that_its_port_is_taken(folder: Path) -> None:
         set_key(folder, "bind", "0.0.0.0")
         done = run("run", cwd=folder)
     assert done.returncode == 1
-    assert re.search(r"ERROR   receiver\.failed reason=.*Address already in use.* what_to_do=", done.stderr)
+    assert re.search(r"ERROR   receiver\.failed reason=\"port \d+: taken by .* what_to_do=", done.stderr)
+    assert f"(process {os.getpid()})" in done.stderr
 
 
 def test_check_shows_every_setting_and_where_it_came_from(folder: Path) -> None:
@@ -156,7 +159,29 @@ def test_check_finds_what_run_will_miss(folder: Path) -> None:
         done = run("check", cwd=folder)
     assert done.returncode == 1
     assert re.search(r"FAIL  .*IMG-DIR= .* does not exist", done.stdout)
-    assert re.search(r"FAIL  port \d+: Address already in use", done.stdout)
+    assert re.search(rf"FAIL  port \d+: taken by .*\(process {os.getpid()}\)", done.stdout)
+
+
+def test_check_looks_at_certificates_and_users(folder: Path) -> None:
+    issued = Authority().issue("receiver", ends=9 * DAY)
+    issued.save(folder, "server")
+    for key, value in {"tls-port": "2762", "tls-certificate": "server.pem", "tls-key": "server.key"}.items():
+        set_key(folder, key, value)
+    set_key(folder, "users", "DcmStore.users")
+    done = run("check", cwd=folder)
+    end = issued.certificate.not_valid_after_utc
+    assert f"ok    tls-certificate {folder}/server.pem and its key can be used, until {end:%Y-%m-%d}" in done.stdout
+    assert re.search(r"note  tls-certificate= .*'receiver' expires on", done.stdout)
+    assert re.search(r"FAIL  \S+DcmStore\.users: can't be read: .*`dcmstore user add NAME` makes it", done.stdout)
+    assert done.returncode == 1
+    assert run("user", "add", "ct1", cwd=folder, typed="secret\n").returncode == 0
+    done = run("check", cwd=folder)
+    assert f"ok    users {folder}/DcmStore.users: 1 user\n" in done.stdout
+    assert done.returncode == 0
+    (folder / "server.key").unlink()
+    done = run("check", cwd=folder)
+    assert re.search(r"FAIL  tls-key= \S+server\.key: can't be read: No such file", done.stdout)
+    assert done.returncode == 1
 
 
 def test_where_prints_the_place_and_touches_nothing(folder: Path, tmp_path: Path) -> None:

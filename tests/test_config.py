@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from dcmstore import config
 from dcmstore.errors import ConfigurationError
-from dcmstore.settings import KEYS, Settings
+from dcmstore.settings import KEYS, Settings, shown
 
 # The originals' own files, in substance: keys, order, CRLF, trailing blanks. Their Windows paths stand apart.
 RELEASE_1_1 = (
@@ -182,6 +182,22 @@ def test_a_wrong_value_is_refused_with_file_line_key_value_and_what_is_allowed(
 def test_what_an_ae_title_may_be_names_the_backslash(tmp_path: Path, key: str) -> None:
     with pytest.raises(ConfigurationError, match=f"{key}= .*: allowed is 1 to 16 ASCII characters without a backslash"):
         read(tmp_path, f"{key}= A\\B\n")
+
+
+def test_blanks_around_ae_titles_mean_nothing(tmp_path: Path) -> None:
+    settings = read(tmp_path, 'localAE= " AB "\nallowed-ae= CT1 @ 10.0.0.1, MR 2\ntls-names= CT1 : ct1\n').settings
+    assert settings.local_ae == "AB"
+    assert settings.allowed_ae == ("CT1@10.0.0.1", "MR 2")
+
+
+def test_quotes_that_belong_to_a_value_are_shown_so_that_they_are_read_again(tmp_path: Path) -> None:
+    assert read(tmp_path, 'localAE= ""A""\n').settings.local_ae == '"A"'
+    assert shown('"A"') == '""A""'
+
+
+def test_an_ae_title_is_bound_to_one_certificate(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match="allowed is pairs AE:name separated by commas, an AE title once"):
+        read(tmp_path, "tls-names= CT1:a, CT1:b\n")
 
 
 def test_every_setting_has_its_key() -> None:

@@ -367,7 +367,7 @@ def test_a_port_of_another_program_is_told_with_its_name(running: Running, docto
     with answering(b"SSH-2.0-OpenSSH_9.2\r\n") as port:
         running.configure(port=port)
         told = doctor()
-    fault = told.find(r"FAIL  port \d+: Address already in use")
+    fault = told.find(r"FAIL  port \d+: taken by ")
     assert f"(process {os.getpid()})" in fault
     assert "what answers is not DICOM" in fault
     assert fault.endswith("; end that program, or set another `port` and tell the senders")
@@ -685,7 +685,7 @@ def test_a_start_that_failed_is_told_until_one_goes_well(running: Running, docto
         started = subprocess.run([*COMMAND, "run"], cwd=running.folder, capture_output=True, timeout=30)
         assert started.returncode == 1
     told = doctor()
-    told.find(r"FAIL  the last start failed, on \S+ \S+: port \d+: Address already in use; perhaps dcmstore is running")
+    told.find(r"FAIL  the last start failed, on \S+ \S+: port \d+: taken by .*; perhaps dcmstore is running")
     running.start()
     assert not doctor().of(Kind.FAIL)
     running.stop()

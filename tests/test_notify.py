@@ -144,6 +144,19 @@ def test_the_watchdog_hears_from_a_receiver_that_answers(systemd: Systemd, ini: 
         process.kill()
 
 
+def test_signals_however_many_put_no_look_off(systemd: Systemd, ini: Path) -> None:
+    ini.write_text(ini.read_text() + "log-level= error\n")  # nobody reads what it writes
+    with start(RUN, ini, systemd.address, WATCHDOG_USEC="3000000") as process:
+        systemd.receive()
+        messages: list[dict[str, str]] = []
+        while not any("WATCHDOG" in message for message in messages):
+            process.send_signal(signal.SIGHUP)  # each well within the second between two looks
+            messages.append(systemd.receive())
+            assert len(messages) < 10_000
+        process.kill()
+    assert any("RELOADING" in message for message in messages)
+
+
 # The real program, but it accepts no connection to the end, and tells of each look at it on standard output.
 STUCK = """
 import sys, threading

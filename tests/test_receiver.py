@@ -133,9 +133,22 @@ def test_a_port_that_is_taken_keeps_the_one_from_before(running: Running) -> Non
             assert peer.store(data_set()).status == 0
             peer.release()
     running.stop()
-    assert f"port {taken}: Address already in use" in running.logged("config.not_reloaded")[0]
+    assert f"port {taken}: taken by " in running.logged("config.not_reloaded")[0]
     assert images_of(running) == ["1.2.3.4.dcm"]
     assert not (running.folder / "other/.incoming").exists()
+
+
+def test_another_address_on_the_same_port_takes_a_restart_and_says_so(running: Running) -> None:
+    running.configure(port=(port := free_port()))
+    running.start()
+    running.configure(port=port, bind="")
+    running.reload()
+    with Peer(port) as peer:
+        peer.associate()
+        peer.release()
+    running.stop()
+    (line,) = running.logged("config.not_reloaded")
+    assert f"port {port}: this receiver listens on it at another address" in line
 
 
 def test_a_reload_says_which_keys_have_changed(running: Running) -> None:

@@ -20,6 +20,7 @@ from dcmstore.storage.store import IncomingInstance, Stored
 from dcmstore.ul import negotiation, pdu
 from dcmstore.ul.items import ContextResult
 from dcmstore.ul.pdu import AAbort, AAssociateRJ, AReleaseRP, AReleaseRQ
+from tests.hosted import WAIT
 from tests.support import (
     CT,
     MR,
@@ -468,6 +469,26 @@ def test_stop_waits_for_all_together_and_not_for_each(receiver: Receiver, monkey
 
 
 # --- when things go wrong around a store ------------------------------------------------------------
+
+
+def test_stop_does_not_wait_for_an_accepting_thread_that_hangs(
+    receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hangs, is_over = threading.Event(), threading.Event()
+
+    def hang(listener: object) -> bool:
+        hangs.set()
+        is_over.wait()
+        return True
+
+    monkeypatch.setattr(receiver.server, "_accept_one", hang)
+    with Peer(receiver.port):
+        assert hangs.wait(WAIT)
+        stopping = threading.Thread(target=receiver.server.stop, args=(0.1,))
+        stopping.start()
+        stopping.join(WAIT)
+        assert not stopping.is_alive()
+        is_over.set()
 
 
 def test_silent_connections_make_room_for_a_sender(receiver: Receiver) -> None:

@@ -276,13 +276,6 @@ def test_a_root_that_holds_files_is_left_alone(ini: Path) -> None:
     assert [line for line in found.advice if line.endswith(f": sudo chown -R dcmstore: {images}")]
 
 
-def test_a_root_that_is_missing_is_made_and_given(ini: Path) -> None:
-    ini.write_text("RDSR-DIR= elsewhere/rdsr\n")
-    rdsr = str(ini.parent / "elsewhere/rdsr")
-    commands = missing(ini).commands
-    assert commands[-3:] == [("mkdir", "-p", rdsr), ("chown", "dcmstore:", rdsr), ("chmod", "0750", rdsr)]
-
-
 def test_a_folder_with_other_things_is_not_opened(ini: Path) -> None:
     (ini.parent / "thesis.odt").touch()
     found = missing(ini)

@@ -4,6 +4,7 @@ import base64
 import os
 import re
 import shutil
+import ssl
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -20,9 +21,10 @@ from hypothesis import strategies as st
 from dcmstore.errors import ConfigurationError
 from dcmstore.logs import Log, StreamSink
 from dcmstore.settings import KEYS
-from dcmstore.tls import x509
+from dcmstore.tls import context, x509
 from dcmstore.tls.context import CLIENTS, PROFILES, TlsSettings, context_of, notes_of
 from dcmstore.tls.renewal import LOOK_INTERVAL, NOTE_INTERVAL, Renewal
+from dcmstore.tls.transport import TlsError
 from tests.certificates import CLIENT, DAY, YEAR, Authority, ec_key, pem_of_key, rsa_key
 from tests.tls_support import Hospital, Served, talk
 
@@ -286,16 +288,23 @@ class Clock:
 class Watched:
     """A Renewal with its clock and its log."""
 
-    def __init__(self, settings: TlsSettings) -> None:
+    def __init__(self, settings: TlsSettings, *, may_wait: bool = False) -> None:
         self.clock = Clock()
         self._text = StringIO()
         self._log = Log([StreamSink(self._text)], "info")
-        self._renewal = Renewal(settings, self._log, self.clock)
-        self.first = self._renewal.context()
+        self._renewal = Renewal(settings, self._log, self.clock, may_wait=may_wait)
+        self.first = self.context()
+
+    def context(self) -> ssl.SSLContext | None:
+        """None while there is none."""
+        try:
+            return self._renewal.context()
+        except TlsError:
+            return None
 
     def has_new_context(self, after: float = LOOK_INTERVAL) -> bool:
         self.clock.now += after
-        return self._renewal.context() is not self.first
+        return self.context() is not self.first
 
     def close(self) -> list[str]:
         """The lines of the log."""
@@ -351,6 +360,33 @@ def test_a_file_that_is_back_unchanged_counts_again(hospital: Hospital) -> None:
     shutil.move(hospital.folder / "elsewhere", hospital.settings.certificate)
     assert watched.has_new_context()
     assert "tls.renewed" in watched.close()[-1]
+
+
+def test_who_may_wait_for_a_certificate_gets_it_within_a_minute(hospital: Hospital) -> None:
+    hospital.file("server.key", b"")
+    with pytest.raises(ConfigurationError):
+        Watched(hospital.settings)
+    watched = Watched(hospital.settings, may_wait=True)
+    assert watched.first is None
+    assert not watched.has_new_context()
+    assert not watched.has_new_context()
+    hospital.file("server.key", hospital.server.key_pem)
+    assert not watched.has_new_context(after=LOOK_INTERVAL - 1)
+    assert watched.has_new_context(after=1)
+    waiting, renewed = watched.close()  # why it waits is told once
+    assert re.search(r"ERROR +tls\.not_ready .*tls-key= .*is not PEM.*what_to_do=.*no restart is needed", waiting)
+    assert "tls.renewed" in renewed
+
+
+def test_a_certificate_that_is_not_valid_yet_needs_no_new_file(
+    hospital: Hospital, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(context, "_is_in_time", lambda head: False)
+    watched = Watched(hospital.settings, may_wait=True)
+    assert watched.first is None
+    monkeypatch.undo()
+    assert watched.has_new_context()
+    watched.close()
 
 
 def test_what_expires_soon_is_told_at_the_start_and_every_day(hospital: Hospital) -> None:

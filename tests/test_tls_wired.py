@@ -1,6 +1,8 @@
 """A receiver with a port for TLS: other programs send to it, and its log says what an administrator has to do."""
 
 import contextlib
+import os
+import re
 import socket
 import ssl
 import subprocess
@@ -13,6 +15,9 @@ from pydicom.data import get_testdata_file
 from pynetdicom import AE
 from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]
 
+from dcmstore import receiver
+from dcmstore.errors import ConfigurationError
+from dcmstore.tls import renewal
 from dcmstore.ul import pdu
 from dcmstore.ul.pdu import AAbort, AAssociateRJ
 from tests.certificates import DAY, Authority, Issued, rsa_key
@@ -26,8 +31,8 @@ with warnings.catch_warnings(action="ignore"):
 
 @pytest.fixture
 def secured(tmp_path: Path) -> Iterator[Secured]:
-    with receiving(tmp_path) as receiver:
-        yield receiver
+    with receiving(tmp_path) as secured:
+        yield secured
 
 
 def run(program: str, *arguments: str | Path | int, typed: str = "") -> str:
@@ -148,6 +153,49 @@ def test_a_reload_with_a_wrong_certificate_leaves_everything_as_it_was(secured: 
     (line,) = secured.logged_after_stop("config.not_reloaded")
     assert "tls-key= " in line
     assert "is not PEM" in line
+
+
+def test_a_certificate_that_has_expired_holds_up_nobody_without_tls(
+    secured: Secured, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(renewal, "LOOK_INTERVAL", 0.0)
+    secured.hospital.authority.issue("receiver", ends=-DAY / 2).save(secured.running.folder, "server")
+    secured.start()
+    with Peer(secured.port) as plain:
+        plain.associate()
+        assert plain.store(data_set()).status == 0
+        plain.release()
+    with pytest.raises((ssl.SSLError, ConnectionError)), secured.peer(secured.issue()) as peer:
+        peer.socket.recv(1)
+    secured.hospital.authority.issue("receiver").save(secured.running.folder, "server")
+    with secured.peer(secured.issue()) as peer:
+        peer.associate()
+        peer.release()
+    (failed,) = secured.logged_after_stop("tls.failed")
+    assert re.search(r"there is no certificate to show: tls-certificate= \S+: 'receiver' expired on \d{4}-", failed)
+    (line,) = secured.running.logged("tls.not_ready")
+    assert "'receiver' expired on" in line
+    assert "who comes to tls-port is refused" in line
+    assert secured.running.logged("tls.renewed")
+
+
+def test_with_tls_only_an_expired_certificate_is_a_refusal_to_start(secured: Secured) -> None:
+    secured.hospital.authority.issue("receiver", ends=-DAY / 2).save(secured.running.folder, "server")
+    secured.configure(tls_only=1)
+    with pytest.raises(ConfigurationError, match=r"tls-certificate= .*'receiver' expired on"):
+        receiver.run(secured.running.folder / "DcmStore.ini", secured.running.host, with_console=False)
+
+
+def test_a_tls_port_that_is_taken_is_told_by_its_number(secured: Secured) -> None:
+    secured.start()
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        taken = other.getsockname()[1]
+        secured.tls_port = taken
+        secured.configure()
+        secured.running.reload()
+    (line,) = secured.logged_after_stop("config.not_reloaded")
+    assert f"port {taken}: taken by " in line
+    assert f"(process {os.getpid()})" in line
 
 
 def test_an_ae_title_is_bound_to_its_certificate_on_both_ports(secured: Secured) -> None:

@@ -177,7 +177,7 @@ class Connection:
         except TimedOut as timer:
             return Ending(str(timer))
         except TlsError as error:
-            if not error.said_nothing:
+            if not error.said_nothing and not self._registry.is_stopping:
                 self._registry.seldom.tell((self.host, str(error)), "tls.failed", peer=self._peer, reason=error)
             return Ending("no TLS connection")
         except OSError as error:

@@ -3,8 +3,10 @@
 The receiver's main thread waits for requests and answers them; the host carries both to whoever started the process.
 """
 
+import contextlib
 import signal
 import socket
+import time
 from enum import Enum
 from typing import Protocol
 
@@ -57,7 +59,8 @@ class ConsoleHost:
     def __init__(self, check_interval: float | None = None) -> None:
         """`check_interval` is in seconds; without it nothing is ever checked."""
         self._receiver, self._sender = socket.socketpair()
-        self._receiver.settimeout(check_interval)
+        self._check_interval = check_interval
+        self._check_due = time.monotonic() + (check_interval or 0)
         self._sender.setblocking(False)
         self._requests = {0: Request.STOP}  # by the byte that comes: the number of a signal, or 0
         signal.set_wakeup_fd(self._sender.fileno())  # it hears a signal whichever thread the system picks for it
@@ -70,12 +73,16 @@ class ConsoleHost:
 
     def wait(self) -> Request:
         while True:
-            try:
+            if self._check_interval is not None:  # signals, however many, put no check off
+                now = time.monotonic()
+                if now >= self._check_due:
+                    self._check_due = now + self._check_interval
+                    return Request.CHECK
+                self._receiver.settimeout(self._check_due - now)
+            with contextlib.suppress(TimeoutError):
                 (byte,) = self._receiver.recv(1)
-            except TimeoutError:
-                return Request.CHECK
-            if byte in self._requests:  # else a signal that somebody else handles
-                return self._requests[byte]
+                if byte in self._requests:  # else a signal that somebody else handles
+                    return self._requests[byte]
 
     def wake(self) -> None:
         self._sender.send(b"\0")

@@ -6,7 +6,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from dcmstore import config, wiring
+from dcmstore import config, ports, wiring
 from dcmstore.config import Configuration
 from dcmstore.errors import ConfigurationError, reason_of
 from dcmstore.server import MAX_UNASSOCIATED
@@ -33,22 +33,28 @@ def read(path: Path) -> Configuration:
 # --- root folders --------------------------------------------------------------------------------
 
 
-def require_roots(configuration: Configuration) -> None:
+def require_roots(configuration: Configuration, *, are_written: bool = True) -> None:
     """Raises ConfigurationError unless both root folders are there and can be written, now or when there is room.
 
-    A full disk shall not keep the other root from receiving.
+    A full disk shall not keep the other root from receiving. Without `are_written`, by somebody else than us.
     """
     for root, folder in wiring.roots_of(configuration.settings).items():
-        if problem := folder_problem(folder, may_be_full=True):
+        problem = folder_problem(folder, may_be_full=True) if are_written else absence(folder)
+        if problem:
             raise ConfigurationError(root_message(configuration, root, folder, problem))
+
+
+def absence(folder: Path) -> str:
+    """Why there is no such root folder, or nothing."""
+    if not folder.exists():
+        return "does not exist; make it, or let `dcmstore init` make it"
+    return "" if folder.is_dir() else "is not a folder"
 
 
 def folder_problem(folder: Path, *, may_be_full: bool = False) -> str:
     """Why a root folder can't be used, or nothing."""
-    if not folder.exists():
-        return "does not exist; make it, or let `dcmstore init` make it"
-    if not folder.is_dir():
-        return "is not a folder"
+    if problem := absence(folder):
+        return problem
     try:
         with tempfile.TemporaryFile(dir=folder) as file:
             file.write(b"dcmstore")  # a full disk still lets files be made
@@ -68,8 +74,13 @@ def root_message(configuration: Configuration, root: Root, folder: Path, problem
 # --- the port ------------------------------------------------------------------------------------
 
 
-def port_problem(error: OSError) -> str:
-    return "no permission to listen on it" if isinstance(error, PermissionError) else reason_of(error)
+def port_problem(error: OSError, port: int) -> str:
+    """Why nobody can listen on a port, and who does."""
+    is_withheld = isinstance(error, PermissionError)  # on Windows also by who has the port for itself alone
+    may_be_taken = error.errno == errno.EADDRINUSE or (is_withheld and sys.platform == "win32")
+    if may_be_taken and (owner := ports.owner_of(port)):
+        return f"taken by {owner}"
+    return "no permission to listen on it" if is_withheld else reason_of(error)
 
 
 # --- open files ----------------------------------------------------------------------------------

@@ -9,13 +9,15 @@ from pathlib import Path
 
 
 def owner_of(port: int) -> str:
-    """`nginx (process 123)`, or what of it can be seen; nothing when nobody is seen to listen."""
+    """`nginx (process 123)`, or what of it can be seen, printable; nothing when nobody is seen to listen."""
     process = next((process for listened, process in _listeners() if listened == port), None)
     if process is None:
         return ""
     if not process:
         return "an unknown program"  # its files are hidden from us
     name = _name_of(process)
+    if not name.isprintable():  # a program chooses its name itself
+        name = repr(name)
     return f"{name} (process {process})" if name else f"process {process}"
 
 

@@ -15,7 +15,7 @@ from dcmstore.events import AssociationEvents, FolderUpdater
 from dcmstore.hosting import Host, Request
 from dcmstore.logs import Log
 from dcmstore.profile import Profile
-from dcmstore.server import Server
+from dcmstore.server import CannotListen, Server
 from dcmstore.services.storage import StorageService
 from dcmstore.services.verification import VerificationService
 from dcmstore.settings import KEYS, Settings
@@ -67,12 +67,17 @@ def shared_of(
     sop_classes: Mapping[str, tuple[str, ...]] | None = None,
     updater: FolderUpdater | None = None,
     trail: Trail | None = None,
+    *,
+    tls_may_wait: bool = False,
 ) -> Shared:
-    """What connections under these settings get; `sop_classes` is what a profile alone accepts."""
+    """What connections under these settings get; `sop_classes` is what a profile alone accepts.
+
+    `tls_may_wait` for certificates that can be used; else there is a ConfigurationError without them.
+    """
     return Shared(
         policy=wiring.negotiation_policy_of(settings, sop_classes),
         access=wiring.access_of(settings),
-        tls=wiring.tls_of(settings, log),
+        tls=wiring.tls_of(settings, log, may_wait=tls_may_wait),
         limits=Limits(settings.artim_timeout, settings.idle_timeout, settings.stall_timeout),
         services={
             CommandField.C_ECHO_RQ: VerificationService(),
@@ -123,9 +128,9 @@ class _Receiver:
 
     def _start(self) -> None:
         settings = self._reading.settings
-        self._store, shared = self._opened(self._reading)
+        self._store, shared = self._opened(self._reading, tls_may_wait=not settings.tls_only)
         self._server = Server(settings, shared, self._log, self._host.wake, self._trail)
-        with _closed_on_failure(self._store), _port_problems_of(settings):
+        with _closed_on_failure(self._store), _port_problems():
             self._trail.use(wiring.reporter_of(settings), wiring.audit_sink(self._reading.configuration))
             self._server.start()
         self._trail.started()
@@ -140,7 +145,7 @@ class _Receiver:
         self._trail.stopped(has_fault=self._server.has_fault)
         self._log.info("receiver.stopped")
 
-    def _opened(self, reading: Reading) -> tuple[Store, Shared]:
+    def _opened(self, reading: Reading, *, tls_may_wait: bool = False) -> tuple[Store, Shared]:
         """A store, open, and what connections to it get."""
         store = wiring.store_of(reading.settings)
         try:
@@ -152,7 +157,9 @@ class _Receiver:
             self._log.warning("store.cleared", unfinished_objects=removed, of="a run that did not end by itself")
         with _closed_on_failure(store):
             updater = self._updater_for(reading)
-            return store, shared_of(reading.settings, store, self._log, _accepted(reading), updater, self._trail)
+            return store, shared_of(
+                reading.settings, store, self._log, _accepted(reading), updater, self._trail, tls_may_wait=tls_may_wait
+            )
 
     def _updater_for(self, reading: Reading) -> FolderUpdater | None:
         """What keeps the DICOMDIRs, if any are wanted: made once, for its journal is one file."""
@@ -193,7 +200,7 @@ class _Receiver:
 
     def _replace(self, reading: Reading) -> None:
         store, shared = self._opened(reading)
-        with _closed_on_failure(store), _port_problems_of(reading.settings):
+        with _closed_on_failure(store), _port_problems():
             self._server.apply(reading.settings, shared, self._store.close)
         self._store = store
 
@@ -241,12 +248,13 @@ def _closed_on_failure(store: Store) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _port_problems_of(settings: Settings) -> Iterator[None]:
+def _port_problems() -> Iterator[None]:
     """What the system has against a port, in words."""
     try:
         yield
-    except OSError as error:
-        raise _NotStarted(f"port {settings.port}: {needs.port_problem(error)}", needs.PORT_ADVICE) from None
+    except CannotListen as problem:
+        reason = needs.port_problem(problem.error, problem.port)
+        raise _NotStarted(f"port {problem.port}: {reason}", needs.PORT_ADVICE) from None
 
 
 def _changes(before: Reading, after: Reading) -> list[str]:

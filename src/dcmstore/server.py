@@ -13,6 +13,7 @@ from typing import NamedTuple
 from dcmstore import sockets
 from dcmstore.audit.trail import Trail
 from dcmstore.connection import Connection, Shared
+from dcmstore.errors import ConfigurationError, DcmStoreError
 from dcmstore.events import refusals_audited
 from dcmstore.logs import Log
 from dcmstore.seldom import Seldom
@@ -29,6 +30,15 @@ class Endpoint(NamedTuple):
     address: str
     port: int
     is_secure: bool = False  # by TLS
+
+
+class CannotListen(DcmStoreError):
+    """A port is not to be had; `error` is the system's word."""
+
+    def __init__(self, port: int, error: OSError) -> None:
+        super().__init__(f"port {port}: {error}")
+        self.port = port
+        self.error = error
 
 
 class Listener(NamedTuple):
@@ -76,6 +86,7 @@ class Server:
         self._lock = threading.Lock()
         self._is_refusing = False
         self._listeners: dict[Endpoint, Listener] = {}
+        self._unwanted: set[Listener] = set()  # that were replaced, until the accepting thread has closed them
         self._came_round = threading.Event()
         self._stored = 0  # by connections that are closed
 
@@ -105,7 +116,7 @@ class Server:
         return [*self._associated, *self._unassociated, *self._leaving]
 
     def start(self) -> None:
-        """Listen and accept. Raises OSError when the port is taken, ConfigurationError for a foreign address."""
+        """Listen and accept. Raises CannotListen when a port is taken, ConfigurationError for a foreign address."""
         self._listeners = self._listen(self._settings)
         self._wake_receiver, self._wake_sender = socket.socketpair()
         self._wake_sender.setblocking(False)
@@ -121,6 +132,7 @@ class Server:
         listeners = self._listen(settings)
         with self._lock:
             self._replaced[self._shared] = when_unused
+            self._unwanted |= set(self._listeners.values()) - set(listeners.values())
             self._settings, self._shared, self._listeners = settings, shared, listeners
         self._wake()
         self._retire()
@@ -136,17 +148,18 @@ class Server:
 
         May be called again.
         """
+        deadline = time.monotonic() + timeout
         self.is_stopping = True
         self._wake()
-        self._accepting.join()
+        self._accepting.join(timeout)
         connections = self.connections()
         for connection in connections:
             connection.drain()
-        _join_all(connections, timeout)
+        _join_all(connections, deadline)
         remaining = self.connections()
         for connection in remaining:
             connection.cut()
-        _join_all(remaining, CUT_WAIT)
+        _join_all(remaining, time.monotonic() + CUT_WAIT)
         self.seldom.flush()
 
     # --- what a connection asks of its registry ---------------------------------------------------
@@ -208,7 +221,15 @@ class Server:
             for endpoint in endpoints_of(settings):
                 listener = self._listeners.get(endpoint)
                 if listener is None:
-                    listening = opened.enter_context(sockets.listen(endpoint.address, endpoint.port))
+                    try:
+                        listening = opened.enter_context(sockets.listen(endpoint.address, endpoint.port))
+                    except OSError as error:
+                        if any(endpoint.port == own.port for own in self._listeners):
+                            raise ConfigurationError(
+                                f"port {endpoint.port}: this receiver listens on it at another address, or with TLS "
+                                "switched the other way; that takes a stop and a start, or another port"
+                            ) from None
+                        raise CannotListen(endpoint.port, error) from None
                     listening.setblocking(False)
                     listener = Listener(listening, endpoint.is_secure)
                 listeners[endpoint] = listener
@@ -228,8 +249,8 @@ class Server:
                     while not self.is_stopping:
                         self._renew(selector)
                         self._accept_on(selector)
-                finally:  # those of settings that were replaced at the last moment too
-                    for listener in self._watched(selector) | set(self._listeners.values()):
+                finally:
+                    for listener in self._unwanted | set(self._listeners.values()):
                         listener.socket.close()
         finally:
             for resource in (self._wake_receiver, self._wake_sender):
@@ -241,19 +262,19 @@ class Server:
 
     def _renew(self, selector: selectors.BaseSelector) -> None:
         """Watch the present listeners; those that are no longer wanted accept what already waits, and close."""
-        wanted = set(self._listeners.values())
-        watched = self._watched(selector)
+        with self._lock:
+            wanted, unwanted = set(self._listeners.values()), self._unwanted
+            self._unwanted = set()
+        watched = {key.data for key in selector.get_map().values()}
         for listener in wanted - watched:
             selector.register(listener.socket, selectors.EVENT_READ, listener)
-        for listener in watched - wanted:
-            selector.unregister(listener.socket)
-            while self._accept_one(listener):
-                pass
-            listener.socket.close()
-
-    @staticmethod
-    def _watched(selector: selectors.BaseSelector) -> set[Listener]:
-        return {key.data for key in selector.get_map().values()} - {None}
+        for listener in unwanted:
+            if listener in watched:
+                selector.unregister(listener.socket)
+            with listener.socket:
+                for _ in range(sockets.BACKLOG):  # not for ever: others may go on calling
+                    if self.is_stopping or not self._accept_one(listener):
+                        break
 
     def _accept_on(self, selector: selectors.BaseSelector) -> None:
         """Accept until the thread is woken."""
@@ -308,8 +329,7 @@ class Server:
         return False
 
 
-def _join_all(connections: list[Connection], timeout: float) -> None:
-    """Wait for all of them, `timeout` seconds together."""
-    deadline = time.monotonic() + timeout
+def _join_all(connections: list[Connection], deadline: float) -> None:
+    """Wait for all of them, until then."""
     for connection in connections:
         connection.join(max(deadline - time.monotonic(), 0))

@@ -97,7 +97,7 @@ class Settings:
         "Revocation lists of these authorities. Empty: revoked certificates are not noticed.",
     )  # fmt: skip
     tls_names: tuple[str, ...] = _key(
-        "tls-names", (), values.tls_names, "pairs AE:name separated by commas, or nothing",
+        "tls-names", (), values.tls_names, "pairs AE:name separated by commas, an AE title once, or nothing",
         "Binds an AE title to a sender's certificate, as CT1:ct1.hospital.example, by its common name or another "
         "name in it. Such an AE title is rejected with another certificate or none.",
     )  # fmt: skip
@@ -277,6 +277,6 @@ def shown(value: object) -> str:
         return str(int(value))
     if value is None:
         return ""
-    if isinstance(value, tuple):
-        return ", ".join(value)
-    return str(value)
+    text = ", ".join(value) if isinstance(value, tuple) else str(value)
+    is_quoted = len(text) >= 2 and text[0] == text[-1] == '"'  # one pair is taken off when it is read
+    return f'"{text}"' if is_quoted else text

@@ -15,7 +15,8 @@ AE_TITLE_ALLOWED = f"1 to {MAX_AE_TITLE} ASCII characters without a backslash"
 
 
 def ae_title(value: str) -> str:
-    """An AE title as AE_TITLE_ALLOWED says, in the ini and on the command line."""
+    """An AE title as AE_TITLE_ALLOWED says, in the ini and on the command line; blanks around it mean nothing."""
+    value = value.strip(" ")
     if not 1 <= len(value) <= MAX_AE_TITLE or not value.isascii() or not value.isprintable() or "\\" in value:
         raise ValueError
     return value
@@ -36,7 +37,7 @@ def hosts(value: str) -> tuple[str, ...]:
 def split_ae(item: str, sign: str = "@") -> tuple[str, str]:
     """`AE@host` or `AE:name` -> the AE title, and what it is bound to, if anything."""
     title, _, bound = item.partition(sign)
-    return title, bound.strip()
+    return title.strip(), bound.strip()
 
 
 def ae_titles(value: str) -> tuple[str, ...]:
@@ -46,17 +47,22 @@ def ae_titles(value: str) -> tuple[str, ...]:
         if "@" in item:
             host_rule(host)
 
-    return listed(value, check)
+    return tuple("@".join(part.strip() for part in item.split("@")) for item in listed(value, check))
 
 
 def tls_names(value: str) -> tuple[str, ...]:
+    """A title stands there once, for it is bound to one name."""
+
     def check(item: str) -> None:
         title, name = split_ae(item, ":")
         ae_title(title)
         if not name:
             raise ValueError
 
-    return listed(value, check)
+    items = listed(value, check)
+    if len({split_ae(item, ":")[0] for item in items}) < len(items):
+        raise ValueError
+    return items
 
 
 class Permissions(int):

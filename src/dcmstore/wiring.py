@@ -94,25 +94,31 @@ def access_of(settings: Settings) -> Access:
     )
 
 
-def tls_of(settings: Settings, log: logs.Log) -> Renewal | None:
-    """What connections to `tls-port` are secured by, or None without one. Raises ConfigurationError."""
+def tls_of(settings: Settings, log: logs.Log, *, may_wait: bool = False) -> Renewal | None:
+    """What connections to `tls-port` are secured by, or None without one; as Renewal has it.
+
+    Raises ConfigurationError.
+    """
+    tls_settings = tls_settings_of(settings)
+    return Renewal(tls_settings, log, may_wait=may_wait) if tls_settings else None
+
+
+def tls_settings_of(settings: Settings) -> TlsSettings | None:
+    """Raises ConfigurationError for keys that contradict each other."""
     if not settings.tls_port:
         if settings.tls_only:
             raise ConfigurationError("tls-only= 1: allowed is 0, for there is no tls-port; DICOM's own is 2762")
         return None
     if settings.tls_certificate is None:
         raise ConfigurationError(f"tls-port= {settings.tls_port}: needs a tls-certificate, a file in PEM")
-    return Renewal(
-        TlsSettings(
-            certificate=settings.tls_certificate,
-            key=settings.tls_key,
-            ca=settings.tls_ca,
-            crl=settings.tls_crl,
-            client=settings.tls_client,
-            profile=settings.tls_profile,
-            names=dict(values.split_ae(item, ":") for item in settings.tls_names),
-        ),
-        log,
+    return TlsSettings(
+        certificate=settings.tls_certificate,
+        key=settings.tls_key,
+        ca=settings.tls_ca,
+        crl=settings.tls_crl,
+        client=settings.tls_client,
+        profile=settings.tls_profile,
+        names=dict(values.split_ae(item, ":") for item in settings.tls_names),
     )
 
 

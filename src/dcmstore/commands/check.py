@@ -30,10 +30,10 @@ def command(options: argparse.Namespace) -> int:
 
 
 def _ports(settings: Settings) -> Iterator[Finding]:
-    """Whether `run` could have its ports now; who has them, `dcmstore doctor` finds out."""
+    """Whether `run` could have its ports now; whether it has them already, `dcmstore doctor` finds out."""
     for endpoint in endpoints_of(settings):
         try:
             sockets.listen(endpoint.address, endpoint.port).close()
             yield ok(f"port {endpoint.port} is free")
         except OSError as error:
-            yield fail(f"port {endpoint.port}: {needs.port_problem(error)}", needs.PORT_ADVICE)
+            yield fail(f"port {endpoint.port}: {needs.port_problem(error, endpoint.port)}", needs.PORT_ADVICE)

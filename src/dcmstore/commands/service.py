@@ -16,7 +16,7 @@ NOT_RUNNING = 3
 
 def install(options: argparse.Namespace) -> int:
     configuration = needs.read(options.config)
-    needs.require_roots(configuration)
+    needs.require_roots(configuration, are_written=False)  # by the user of the service
     wanted = InstallOptions(account=options.account, firewall=options.firewall)
     return _carry_out(lambda service: service.install(configuration, wanted), options)
 

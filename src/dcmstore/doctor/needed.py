@@ -4,7 +4,7 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-from dcmstore import needs, profile, wiring
+from dcmstore import needs, profile, users, wiring
 from dcmstore.config import Configuration
 from dcmstore.doctor.findings import Finding, Kind, fail, note, ok
 from dcmstore.errors import ConfigurationError
@@ -12,6 +12,7 @@ from dcmstore.profile import Profile
 from dcmstore.settings import KEYS, Settings, shown
 from dcmstore.storage.filing import Root
 from dcmstore.storage.space import MEGABYTE
+from dcmstore.tls import context
 
 GIGABYTE = 1024 * MEGABYTE
 LOW_SPACE = GIGABYTE  # bytes left to use, below which it is time to make room
@@ -32,6 +33,11 @@ def findings(configuration: Configuration, in_force: Profile | None) -> Iterator
         yield from _dicomdir_findings()
     for root, folder in wiring.roots_of(settings).items():
         yield _root_finding(configuration, root, folder)
+    for look in (_tls_findings, _users_findings):
+        try:
+            yield from look(settings)
+        except ConfigurationError as error:
+            yield fail(str(error))
     if (allowed := needs.open_files_allowed()) is not None:
         is_fine, text = needs.open_files_finding(settings, allowed)
         yield Finding(Kind.OK if is_fine else Kind.FAIL, text)
@@ -44,6 +50,23 @@ def _dicomdir_findings() -> Iterator[Finding]:
         dicomdir.require()
     except ConfigurationError as error:
         yield fail(str(error))
+
+
+def _tls_findings(settings: Settings) -> Iterator[Finding]:
+    tls_settings = wiring.tls_settings_of(settings)
+    if tls_settings is None:
+        return
+    context.context_of(tls_settings)
+    end = context.end_of(tls_settings)
+    yield ok(f"tls-certificate {tls_settings.certificate} and its key can be used, until {end:%Y-%m-%d}")
+    for text in context.notes_of(tls_settings):
+        yield note(text)
+
+
+def _users_findings(settings: Settings) -> Iterator[Finding]:
+    if settings.users is not None:
+        names = users.read(settings.users).names
+        yield ok(f"users {settings.users}: {len(names)} {'user' if len(names) == 1 else 'users'}")
 
 
 def _root_finding(configuration: Configuration, root: Root, folder: Path) -> Finding:

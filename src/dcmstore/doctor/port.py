@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import Enum
 
-from dcmstore import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME, needs, ports, scu, sockets, uids, wiring
+from dcmstore import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME, needs, scu, sockets, uids, wiring
 from dcmstore.doctor.findings import Finding, fail, note, ok
 from dcmstore.errors import ConfigurationError, reason_of
 from dcmstore.scu import Peer
@@ -196,7 +196,7 @@ def _taken(settings: Settings, endpoint: Endpoint, error: OSError) -> Port:
     port, peer, refusal = endpoint.port, called.peer, called.refusal
     if endpoint.is_secure and settings.tls_client == "required":
         why = "tls-client= required, and this test has no certificate"
-        text = f"port {port}: {needs.port_problem(error)}, and who has it can't be asked: {why}"
+        text = f"port {port}: {needs.port_problem(error, port)}, and who has it can't be asked: {why}"
         return Port(Answerer.UNKNOWN, (note(text),), None, why)
     try:
         with scu.associated(peer, {uids.VERIFICATION: (uids.IMPLICIT_VR_LITTLE_ENDIAN,)}) as association:
@@ -234,8 +234,7 @@ _ADVICE_ON_REJECTION = (
 
 
 def _foreign(port: int, error: OSError, why: str) -> Port:
-    owner = f" by {_shown(by)}" if (by := ports.owner_of(port)) else ""
-    text = f"port {port}: {needs.port_problem(error)}{owner} ({why})"
+    text = f"port {port}: {needs.port_problem(error, port)} ({why})"
     is_withheld = isinstance(error, PermissionError)
     advice = _ADVICE_ON_RIGHTS if is_withheld else "end that program, or set another `port` and tell the senders"
     return Port(Answerer.OTHER, (fail(text, advice),), None, why)

@@ -1,7 +1,7 @@
 """settings and a user -> what that user may not do yet: as commands where they are safe, as advice where not.
 
 What lies in a folder of dcmstore's own is opened to the group of the user, and `delete` shuts it again. A root folder
-that is missing or empty is given to the user. What holds files of somebody is left alone, and the advice says which
+that is empty is given to the user. What holds files of somebody is left alone, and the advice says which
 command would do. Only owners and modes are looked at: an access list may allow more than is known here.
 """
 
@@ -176,13 +176,10 @@ def _advise(rights: Rights, need: _Need, account: Account) -> None:
 
 
 def _give_root(rights: Rights, folder: Path, account: Account) -> None:
-    own = ("chown", f"{account.name}:", str(folder))
-    if not folder.exists():
-        rights.commands += [("mkdir", "-p", str(folder)), own, ("chmod", "0750", str(folder))]
-    elif account.may(READ | WRITE | PASS, folder):
-        pass
-    elif folder.is_dir() and not any(folder.iterdir()):
-        rights.commands.append(own)
+    if account.may(READ | WRITE | PASS, folder):
+        return
+    if not any(folder.iterdir()):
+        rights.commands.append(("chown", f"{account.name}:", str(folder)))
     else:
         do = _sudo("chown", "-R", f"{account.name}:", str(folder))
         rights.advice.append(

@@ -215,9 +215,9 @@ class WindowsManager:
             reason = self._why_stopped(progress) or "it ended at once"
             no_log = "" if settings.logfile else ". With logfile= 1 the log says why"
             yield f"did not start: {reason}; `dcmstore check` looks for what is missing{no_log}"
-        for endpoint in endpoints_of(settings):
-            if owner := ports.owner_of(endpoint.port):
-                yield f"port {endpoint.port} is taken by {owner}"
+            for endpoint in endpoints_of(settings):
+                if owner := ports.owner_of(endpoint.port):
+                    yield f"port {endpoint.port} is taken by {owner}"
 
     def _stop(self) -> str:
         if self._wait(*STATES.keys() - {winsvc.SERVICE_START_PENDING}).state == winsvc.SERVICE_RUNNING:

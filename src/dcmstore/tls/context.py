@@ -71,7 +71,8 @@ _Head = TypeVar("_Head", Certificate, RevocationList)
 class TlsSettings:
     """The keys `tls-…` of the ini. Without `key` it is in the file of the certificate.
 
-    `names` is AE title -> the name that a client certificate must bear to call by it.
+    `names` is AE title -> the name that a client certificate must bear to call by it. Raises ConfigurationError for
+    keys that contradict each other.
     """
 
     certificate: Path
@@ -82,13 +83,24 @@ class TlsSettings:
     profile: str = "bcp195"
     names: Mapping[str, str] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        if self.client != "none" and self.ca is None:
+            raise ConfigurationError(
+                f"tls-client= {self.client}, and tls-ca is empty: "
+                "name there a file of the authorities whose client certificates are accepted, or set tls-client= none"
+            )
+        if self.client == "none" and self.names:
+            raise ConfigurationError(
+                "tls-names binds AE titles to client certificates, and tls-client= none asks for none: "
+                "set tls-client= required, or leave tls-names empty"
+            )
+
     def files(self) -> list[Path]:
         return [path for path in (self.certificate, self.key, self.ca, self.crl) if path is not None]
 
 
 def context_of(settings: TlsSettings) -> ssl.SSLContext:
     """What a listener needs. Raises ConfigurationError with one line: key, file, what is wrong, what to do."""
-    _require_sense(settings)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.sslsocket_class = TlsSocket
     context.minimum_version = ssl.TLSVersion.TLSv1_2
@@ -102,22 +114,14 @@ def context_of(settings: TlsSettings) -> ssl.SSLContext:
     return context
 
 
+def end_of(settings: TlsSettings) -> datetime:
+    """When the first of the server's certificates expires. Raises ConfigurationError."""
+    return min(one.ends for one in _certificates("tls-certificate", settings.certificate))
+
+
 def notes_of(settings: TlsSettings) -> list[str]:
     """What an administrator should know of files that `context_of` found good."""
     return [*_notes_on_own(settings), *(_notes_on_clients(settings) if settings.client != "none" else _idle(settings))]
-
-
-def _require_sense(settings: TlsSettings) -> None:
-    if settings.client != "none" and settings.ca is None:
-        raise ConfigurationError(
-            f"tls-client= {settings.client}, and tls-ca is empty: "
-            "name there a file of the authorities whose client certificates are accepted, or set tls-client= none"
-        )
-    if settings.client == "none" and settings.names:
-        raise ConfigurationError(
-            "tls-names binds AE titles to client certificates, and tls-client= none asks for none: "
-            "set tls-client= required, or leave tls-names empty"
-        )
 
 
 # --- the certificate of this server --------------------------------------------------------------

@@ -13,42 +13,62 @@ from typing import TypeAlias
 from dcmstore.errors import ConfigurationError
 from dcmstore.logs import Log
 from dcmstore.tls.context import TlsSettings, context_of, notes_of
+from dcmstore.tls.transport import TlsError
 
 LOOK_INTERVAL = 60.0  # seconds between two looks at the files, by a connection that comes
 NOTE_INTERVAL = 24 * 3600.0  # seconds between two warnings of what expires soon
+
+_WAITING = "until it is mended, who comes to tls-port is refused; it is looked at every minute, no restart is needed"
 
 _Stamp: TypeAlias = tuple[object, ...]
 
 
 class Renewal:
-    """The context in force, and who replaces it. Raises ConfigurationError when there is none to begin with.
+    """The context in force, and who replaces it.
+
+    Raises ConfigurationError when there is none to begin with, unless it `may_wait` for files that can be used: a
+    certificate that expired must not keep others from sending without TLS when the machine starts again.
 
     New files that can't be used leave the context as it was, and are told of once. What expires soon is told every day.
     """
 
-    def __init__(self, settings: TlsSettings, log: Log, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, settings: TlsSettings, log: Log, clock: Callable[[], float] = time.monotonic, *, may_wait: bool = False
+    ) -> None:
         self._settings = settings
         self._log = log
         self._clock = clock
         self._lock = threading.Lock()
         self._stamp = _stamp_of(settings)
-        self._context = context_of(settings)
+        self._context: ssl.SSLContext | None = None
+        self._told = ""  # what there was against the files
         self._looked = clock()
-        self._note()
+        try:
+            self._context = context_of(settings)
+            self._note()
+        except ConfigurationError as problem:
+            if not may_wait:
+                raise
+            self._tell(problem)
 
     def context(self) -> ssl.SSLContext:
-        """For a connection that has come. For any thread; may take as long as reading the files does."""
+        """For a connection that has come. For any thread; may take as long as reading the files does.
+
+        Raises TlsError while there is none.
+        """
         if self._clock() - self._looked >= LOOK_INTERVAL and self._lock.acquire(blocking=False):
             try:
                 self._looked = self._clock()
                 self._look()
             finally:
                 self._lock.release()
+        if self._context is None:
+            raise TlsError(f"there is no certificate to show: {self._told}")
         return self._context
 
     def _look(self) -> None:
         stamp = _stamp_of(self._settings)
-        is_new = stamp != self._stamp
+        is_new = stamp != self._stamp or self._context is None  # what is not valid yet will be without any change
         self._stamp = stamp
         try:
             if is_new:
@@ -57,7 +77,15 @@ class Renewal:
             if is_new or self._clock() - self._noted >= NOTE_INTERVAL:
                 self._note()
         except ConfigurationError as problem:
+            self._tell(problem)
+
+    def _tell(self, problem: ConfigurationError) -> None:
+        """Say why files are not used: once, as long as there is nothing else to say."""
+        if self._context is not None:
             self._log.error("tls.not_renewed", reason=problem, in_force="the certificates from before")
+        elif str(problem) != self._told:
+            self._log.error("tls.not_ready", reason=problem, what_to_do=_WAITING)
+        self._told = str(problem)
 
     def _note(self) -> None:
         """Tell what `notes_of` finds. Raises ConfigurationError for a file that has gone."""
