@@ -1,6 +1,7 @@
 """Who may send: rules on hosts, AE titles and users, and what a refused sender is told."""
 
 import io
+import socket
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -83,6 +84,23 @@ def test_a_name_is_looked_up_again_after_a_minute(monkeypatch: pytest.MonkeyPatc
     now[0] = 60.0
     assert lookup("ct1") == {address_of("192.0.2.2")}
     assert asked == ["ct1", "ct1"]
+
+
+def test_while_no_name_server_answers_the_known_addresses_stay(monkeypatch: pytest.MonkeyPatch) -> None:
+    now, problems = [0.0], [None, socket.EAI_AGAIN, None, socket.EAI_NONAME]
+
+    def getaddrinfo(name: str, port: None) -> list[tuple[object, ...]]:
+        if problem := problems.pop(0):
+            raise socket.gaierror(problem, "no")
+        return [(0, 0, 0, "", ("192.0.2.1", 0))]
+
+    monkeypatch.setattr("socket.getaddrinfo", getaddrinfo)
+    lookup = NameLookup(clock=lambda: now[0])
+    for now[0] in (0.0, 60.0, 64.9, 65.0):  # it is asked again after five seconds
+        assert lookup("ct1") == {address_of("192.0.2.1")}
+    assert len(problems) == 1
+    now[0] = 125.0
+    assert lookup("ct1") == frozenset()
 
 
 @pytest.mark.parametrize(

@@ -373,10 +373,16 @@ def test_our_implementation_names_keep_the_standards_lengths() -> None:
     assert 1 <= len(IMPLEMENTATION_VERSION_NAME) <= 16
 
 
-def test_an_asynchronous_window_is_not_agreed_to() -> None:
-    # PS3.7 D.3.3.3: no answer means one operation at a time
-    request = request_for(CT, information=UserInformation(async_operations_window=(8, 8)))
-    assert accepted(request).user_information.async_operations_window is None
+@pytest.mark.parametrize(("proposed", "agreed"), [((8, 8), (8, 1)), ((0, 0), (0, 1)), ((1, 1), (1, 1))])
+def test_a_requestor_may_send_ahead_and_is_asked_for_nothing(
+    proposed: tuple[int, int], agreed: tuple[int, int]
+) -> None:
+    request = request_for(CT, information=UserInformation(async_operations_window=proposed))
+    assert accepted(request).user_information.async_operations_window == agreed
+
+
+def test_a_window_that_nobody_proposes_is_not_answered() -> None:
+    assert accepted(request_for(CT)).user_information.async_operations_window is None
 
 
 def test_extended_negotiations_are_not_answered() -> None:

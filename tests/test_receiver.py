@@ -1,10 +1,14 @@
 """A receiver under its host: it starts, reloads and stops as it is asked to, and says so."""
 
+import errno
+import os
 import socket
+import stat
 from pathlib import Path
 
 import pytest
 
+from dcmstore import receiver
 from dcmstore.errors import ConfigurationError
 from dcmstore.hosting import Request
 from tests.hosted import Running
@@ -149,6 +153,39 @@ def test_another_address_on_the_same_port_takes_a_restart_and_says_so(running: R
     running.stop()
     (line,) = running.logged("config.not_reloaded")
     assert f"port {port}: this receiver listens on it at another address" in line
+
+
+def test_a_share_that_fails_during_a_reload_leaves_the_receiver_at_work(
+    running: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    running.configure(port=(port := free_port()))
+    running.start()
+
+    def fail(path: Path) -> receiver.Reading:
+        raise OSError(errno.ESTALE, "Stale file handle", str(path))
+
+    monkeypatch.setattr(receiver, "read", fail)
+    running.reload()
+    with Peer(port) as peer:
+        peer.associate()
+        assert peer.store(data_set()).status == 0
+        peer.release()
+    running.stop()
+    assert "Stale file handle" in running.logged("config.not_reloaded")[0]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="permissions of files are Linux's")
+def test_files_that_a_reload_makes_have_the_permissions_that_it_brings(running: Running) -> None:
+    before = os.umask(0)
+    try:
+        running.configure(port=(port := free_port()), permissions="0664")
+        running.start()
+        running.configure(port=port, permissions="0600", audit="file")
+        running.reload()
+        running.stop()
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE((running.folder / "DcmStore.audit").stat().st_mode) == 0o600
 
 
 def test_a_reload_says_which_keys_have_changed(running: Running) -> None:

@@ -19,7 +19,7 @@ from dcmstore.settings import Settings
 from dcmstore.storage.store import IncomingInstance, Stored
 from dcmstore.ul import negotiation, pdu
 from dcmstore.ul.items import ContextResult
-from dcmstore.ul.pdu import AAbort, AAssociateRJ, AReleaseRP, AReleaseRQ
+from dcmstore.ul.pdu import AAbort, AAssociateAC, AAssociateRJ, AReleaseRP, AReleaseRQ
 from tests.hosted import WAIT
 from tests.support import (
     CT,
@@ -153,6 +153,25 @@ def test_a_cut_after_every_byte_leaves_no_half_file_and_no_false_success(tmp_pat
             for path in receiver.files():
                 assert stored_data_set(path) == encoded
                 path.unlink()
+
+
+def test_objects_sent_ahead_are_answered_in_order(receiver: Receiver) -> None:
+    """A requestor that has agreed on a window does not wait for answers (PS3.7 D.3.3.3)."""
+    proposal = association_request()
+    with Peer(receiver.port) as peer:
+        window = replace(proposal.user_information, async_operations_window=(0, 1))
+        peer.send(pdu.encode(replace(proposal, user_information=window)))
+        answer = peer.receive()
+        assert isinstance(answer, AAssociateAC)
+        assert answer.user_information.async_operations_window == (0, 1)
+        uids_sent = [f"1.2.5.{number}" for number in range(50)]
+        peer.send(
+            b"".join(store_request(data_set(uid), uid, message_id=number) for number, uid in enumerate(uids_sent))
+        )
+        answers = [peer.receive_response() for _ in uids_sent]
+        peer.release()
+    assert [answer.message_id_being_responded_to for answer in answers] == list(range(50))
+    assert {answer.status for answer in answers} == {Status.SUCCESS}
 
 
 def test_four_senders_at_once_are_all_served(receiver: Receiver) -> None:
@@ -356,6 +375,29 @@ def test_one_association_too_many_is_rejected_for_the_moment(tmp_path: Path) -> 
         second.send(pdu.encode(association_request()))
         assert second.receive() == negotiation.LOCAL_LIMIT_EXCEEDED
         assert first.store(data_set()).status == Status.SUCCESS
+
+
+def test_an_association_that_was_aborted_takes_no_place(tmp_path: Path) -> None:
+    with running(tmp_path, Settings(max_associations=1)) as receiver, Peer(receiver.port) as broken:
+        broken.associate()
+        broken.send(b"GET / HTTP/1.0\r\n\r\n")
+        assert isinstance(broken.receive(), AAbort)
+        with Peer(receiver.port) as other:  # while the first one keeps its connection open
+            other.associate()
+            other.release()
+
+
+def test_whoever_comes_during_a_stop_is_told_so(receiver: Receiver) -> None:
+    with Peer(receiver.port) as late:
+        late.send(pdu.encode(association_request())[:-1])
+        wait_until_busy(receiver.server)
+        stopping = threading.Thread(target=receiver.server.stop, args=(WAIT,))
+        stopping.start()
+        receiver.server._accepting.join(WAIT)
+        late.send(pdu.encode(association_request())[-1:])
+        assert isinstance(late.receive(), AAssociateRJ)
+        stopping.join(WAIT)
+    assert 'because="the receiver stops"' in log_of(receiver)
 
 
 def test_a_rejected_context_is_logged_with_class_syntaxes_and_sender(receiver: Receiver) -> None:
@@ -576,7 +618,7 @@ def test_a_server_that_can_accept_no_more_says_so(tmp_path: Path, monkeypatch: p
         assert faults.wait(10)
         assert receiver.server.has_fault
         log = log_of(receiver)
-    assert 'ERROR   receiver.failed reason="no more connections can be accepted"' in log
+    assert 'ERROR   receiver.fault reason="no more connections can be accepted"' in log
 
 
 def wait_until_busy(server: Server) -> None:

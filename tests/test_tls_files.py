@@ -389,6 +389,42 @@ def test_a_certificate_that_is_not_valid_yet_needs_no_new_file(
     watched.close()
 
 
+def test_a_certificate_that_is_installed_too_early_is_taken_up_when_it_counts(
+    hospital: Hospital, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    watched = Watched(hospital.settings)
+    hospital.authority.issue("receiver").save(hospital.folder, "server")
+    monkeypatch.setattr(context, "_is_in_time", lambda head: False)
+    assert not watched.has_new_context()
+    assert not watched.has_new_context()
+    monkeypatch.undo()
+    assert watched.has_new_context()
+    failed, renewed = watched.close()
+    assert "tls.not_renewed" in failed
+    assert "tls.renewed" in renewed
+
+
+def test_a_key_that_is_gone_when_notes_are_due_is_told_and_turns_nobody_away(hospital: Hospital) -> None:
+    watched = Watched(hospital.settings)
+    hospital.settings.key.rename(hospital.folder / "elsewhere")
+    assert not watched.has_new_context(after=NOTE_INTERVAL)
+    assert not watched.has_new_context(after=NOTE_INTERVAL)
+    (line,) = watched.close()
+    assert "tls.not_renewed" in line
+    assert "tls-key=" in line
+
+
+@pytest.mark.parametrize("label", ["TRUSTED CERTIFICATE", "X509 CERTIFICATE"])
+@pytest.mark.parametrize("key", ["tls-certificate", "tls-ca", "tls-crl"])
+def test_certificates_under_other_labels_are_not_trusted_unseen(hospital: Hospital, key: str, label: str) -> None:
+    settings = changed(hospital, crl_file(hospital, hospital.authority.revocation_list()))
+    path = {"tls-certificate": settings.certificate, "tls-ca": settings.ca, "tls-crl": settings.crl}[key]
+    other = Authority("Evil").pem.decode().replace("CERTIFICATE", label)
+    path.write_text(path.read_text() + other)
+    with pytest.raises(ConfigurationError, match=rf"{key}= .*BEGIN {label}"):
+        context_of(settings)
+
+
 def test_what_expires_soon_is_told_at_the_start_and_every_day(hospital: Hospital) -> None:
     watched = Watched(changed(hospital, certificate_file(hospital, ends=9 * DAY)))
     watched.has_new_context(after=NOTE_INTERVAL - 1)

@@ -20,8 +20,12 @@ from dcmstore.users import Users
 Lookup: TypeAlias = Callable[[str], frozenset[Address]]
 
 NAME_LIFE = 60.0  # seconds for which the addresses of a name are remembered
+RETRY = 5.0  # seconds after which a name is asked for again that nobody could be asked about
 NAME = 1  # the kind of user identity that only names (PS3.7 D.3.3.7.1)
 NAME_AND_PASSCODE = 2  # the kind of user identity that can be checked here (PS3.7 D.3.3.7.1)
+
+# What says that there is no such name, rather than that it can't be found out now.
+_UNKNOWN = {socket.EAI_NONAME, getattr(socket, "EAI_NODATA", socket.EAI_NONAME)}
 
 
 class Refusal(NamedTuple):
@@ -39,7 +43,10 @@ def user_name_in(identity: UserIdentity | None) -> str:
 
 
 class NameLookup:
-    """The addresses of host names, asked of the system and remembered for a minute. For any thread."""
+    """The addresses of host names, asked of the system and remembered for a minute. For any thread.
+
+    While no name server answers, those that were known stay: a known sender is not turned away for that.
+    """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
@@ -50,12 +57,18 @@ class NameLookup:
         asked, addresses = self._known.get(name, (-NAME_LIFE, frozenset()))
         if self._clock() - asked < NAME_LIFE:
             return addresses
+        life = NAME_LIFE
         try:
-            found = {address_of(str(answer[4][0])) for answer in socket.getaddrinfo(name, None)}
-        except (OSError, UnicodeError):
-            found = set()
-        addresses = frozenset(address for address in found if address is not None)
-        self._known[name] = (self._clock(), addresses)
+            found = (address_of(str(answer[4][0])) for answer in socket.getaddrinfo(name, None))
+            addresses = frozenset(address for address in found if address is not None)
+        except UnicodeError:
+            addresses = frozenset()
+        except OSError as error:
+            if error.errno in _UNKNOWN:
+                addresses = frozenset()
+            else:
+                life = RETRY
+        self._known[name] = (self._clock() - NAME_LIFE + life, addresses)
         return addresses
 
 

@@ -5,6 +5,7 @@ provider, send what comes back.
 """
 
 import contextlib
+import mmap
 import socket
 import sys
 import threading
@@ -24,7 +25,7 @@ from dcmstore.seldom import Seldom
 from dcmstore.services.operation import Outcome
 from dcmstore.services.provider import Service, ServiceProvider
 from dcmstore.tls import identity, transport
-from dcmstore.tls.renewal import Renewal
+from dcmstore.tls.renewal import NotReady, Renewal
 from dcmstore.tls.transport import TlsError, TlsSocket
 from dcmstore.ul import negotiation, pdu
 from dcmstore.ul.association import Association, State
@@ -77,7 +78,7 @@ class Registry(Protocol):
     def seldom(self) -> Seldom: ...
 
     def admit(self, connection: "Connection") -> str:
-        """Count a connection as an association; else return the key of the limit that is reached."""
+        """Count a connection as an association, or say why not."""
 
     def dismiss(self, connection: "Connection") -> None: ...
 
@@ -138,7 +139,7 @@ class Connection:
 
     @property
     def is_idle(self) -> bool:
-        """True while no message is under way, its storing and its answer included."""
+        """True while no message is under way, its storing included. `cut` lets an answer out that is being sent."""
         if self._association.state is State.AWAITING_CLOSE:
             return True
         has_message = self._provider is not None and not self._provider.is_between_messages
@@ -177,8 +178,9 @@ class Connection:
         except TimedOut as timer:
             return Ending(str(timer))
         except TlsError as error:
-            if not error.said_nothing and not self._registry.is_stopping:
-                self._registry.seldom.tell((self.host, str(error)), "tls.failed", peer=self._peer, reason=error)
+            if not error.said_nothing:
+                event = "tls.not_ready" if isinstance(error, NotReady) else "tls.failed"
+                self._registry.seldom.tell((self.host, str(error)), event, peer=self._peer, reason=error)
             return Ending("no TLS connection")
         except OSError as error:
             return Ending(f"connection lost: {error.strerror or error}")
@@ -213,7 +215,7 @@ class Connection:
 
     def _serve(self) -> Ending:
         """Receive until the association is over and the peer has closed."""
-        buffer = bytearray(RECEIVE_BUFFER)
+        buffer = mmap.mmap(-1, RECEIVE_BUFFER)
         view = memoryview(buffer)
         while not self._is_over():
             size = self._receive(buffer)
@@ -227,6 +229,7 @@ class Connection:
                         self._handle(event)
             except ProtocolError as error:
                 self._log.warning("association.aborted", peer=self._peer, calling=self.calling, reason=error)
+                self._registry.dismiss(self)
                 self._ending = Ending(f"aborted: {error}")
                 self._abort(pdu.abort_for(error))
             self._timers.progress(self._phase(), size, time.monotonic())
@@ -247,7 +250,7 @@ class Connection:
             self._abort(AAbort(AbortSource.SERVICE_USER, AbortReason.NOT_SPECIFIED))
         return Ending("receiver stops")
 
-    def _receive(self, buffer: bytearray) -> int:  # hot: bench
+    def _receive(self, buffer: mmap.mmap) -> int:  # hot: bench
         """The next bytes of the stream; 0 when the peer has closed, or has had its time to."""
         while self._timers.remaining(time.monotonic()) > 0:
             if not self._has_answered:  # else the answer has carried the acknowledgement
@@ -318,8 +321,8 @@ class Connection:
         certified = list(identity.names_of(self._socket)) if isinstance(self._socket, TlsSocket) else []
         if refusal := self.shared.access.refusal(request, self.host, certified):
             return refusal
-        if limit := self._registry.admit(self):
-            return Refusal(negotiation.LOCAL_LIMIT_EXCEEDED, f"{limit} is reached")
+        if obstacle := self._registry.admit(self):
+            return Refusal(negotiation.LOCAL_LIMIT_EXCEEDED, obstacle)
         return None
 
     def _accepted_contexts(self, request: AAssociateRQ, answer: AAssociateAC) -> dict[int, tuple[str, str]]:

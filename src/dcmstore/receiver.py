@@ -97,7 +97,7 @@ class _NotStarted(Exception):
 
 
 class _Receiver:
-    """A server and the settings that are in force. `resources` is closed by the caller when `run` has returned."""
+    """A server and the settings that are in force. `resources` is closed at the stop, or by the caller without one."""
 
     def __init__(
         self, path: Path, host: Host, log: Log, resources: contextlib.ExitStack, *, with_console: bool
@@ -119,9 +119,11 @@ class _Receiver:
             self._log.error("receiver.failed", reason=problem, what_to_do=problem.advice)
             return 1
         handlers: dict[Request, Callable[[], None]] = {Request.RELOAD: self._reload, Request.CHECK: self._check}
-        while (request := self._host.wait()) is not Request.STOP:
-            handlers[request]()
-        self._stop()
+        try:
+            while (request := self._host.wait()) is not Request.STOP:
+                handlers[request]()
+        finally:
+            self._stop()
         return int(self._server.has_fault)
 
     # --- start and stop ---------------------------------------------------------------------------
@@ -143,6 +145,7 @@ class _Receiver:
         self._server.stop(seconds)
         self._store.close()
         self._trail.stopped(has_fault=self._server.has_fault)
+        self._resources.close()  # which writes the DICOMDIRs, and tells the trail
         self._log.info("receiver.stopped")
 
     def _opened(self, reading: Reading, *, tls_may_wait: bool = False) -> tuple[Store, Shared]:
@@ -177,6 +180,7 @@ class _Receiver:
         self._host.reloading()
         try:
             reading = read(self._path)
+            wiring.apply_permissions(reading.settings)  # before files are made by them
             with contextlib.ExitStack() as opened:
                 sinks = wiring.log_sinks(reading.configuration, with_console=self._with_console)
                 for sink in sinks:
@@ -186,11 +190,11 @@ class _Receiver:
                     opened.enter_context(contextlib.closing(audit_sink))
                 self._replace(reading)
                 opened.pop_all()
-        except (ConfigurationError, _NotStarted) as problem:
+        except (ConfigurationError, _NotStarted, OSError) as problem:
+            wiring.apply_permissions(self._reading.settings)
             self._log.error("config.not_reloaded", reason=problem, in_force="the settings from before")
             self._host.ready(self._status())
             return
-        wiring.apply_permissions(reading.settings)
         self._log.use(sinks, reading.settings.log_level)
         self._trail.use(wiring.reporter_of(reading.settings), audit_sink)
         changed = _changes(self._reading, reading)
@@ -240,11 +244,10 @@ class _Receiver:
 
 @contextlib.contextmanager
 def _closed_on_failure(store: Store) -> Iterator[None]:
-    try:
+    with contextlib.ExitStack() as opened:
+        opened.callback(store.close)
         yield
-    except (_NotStarted, ConfigurationError):
-        store.close()
-        raise
+        opened.pop_all()
 
 
 @contextlib.contextmanager

@@ -165,26 +165,30 @@ class Server:
     # --- what a connection asks of its registry ---------------------------------------------------
 
     def admit(self, connection: Connection) -> str:
-        """Count a connection as an association; else return the key of the limit that is reached."""
+        """Count a connection as an association, or say why not."""
         with self._lock:
-            limit = self._limit_reached_by(connection)
-            if not limit:
+            obstacle = self._obstacle_to(connection)
+            if not obstacle:
                 self._unassociated.pop(connection, None)
                 self._associated.add(connection)
-        return limit
+        return obstacle
 
-    def _limit_reached_by(self, connection: Connection) -> str:
+    def _obstacle_to(self, connection: Connection) -> str:
+        if self.is_stopping:
+            return "the receiver stops"
+        if connection in self._leaving:
+            return "it had to make room for other connections"
         settings, most = self._settings, self._settings.max_associations
         each = most - most // 10  # so that one sender can't keep the others out
-        if len(self._associated) >= most or self.is_stopping:
-            return "max-associations"
+        if len(self._associated) >= most:
+            return "max-associations is reached"
         for key, limit, whose in (
             ("max-associations-per-host", settings.max_associations_per_host, operator.attrgetter("host")),
             ("max-associations-per-ae", settings.max_associations_per_ae, operator.attrgetter("calling")),
         ):
             of = whose(connection)
             if sum(whose(other) == of for other in self._associated) >= (limit or each):
-                return key
+                return f"{key} is reached"
         return ""
 
     def dismiss(self, connection: Connection) -> None:
@@ -257,7 +261,8 @@ class Server:
                 resource.close()
             if not self.is_stopping:
                 self.has_fault = True
-                self.log.error("receiver.failed", reason="no more connections can be accepted")
+                advice = "it ends, so that its service manager starts it again; else start it yourself"
+                self.log.error("receiver.fault", reason="no more connections can be accepted", what_to_do=advice)
                 self._on_fault()
 
     def _renew(self, selector: selectors.BaseSelector) -> None:

@@ -54,6 +54,9 @@ CLIENTS: Mapping[str, ssl.VerifyMode] = {
 # Python itself switches compression off, and lets the server choose among the suites.
 _OPTIONS = ssl.OP_NO_TICKET | ssl.OP_NO_RENEGOTIATION | getattr(ssl, "OP_IGNORE_UNEXPECTED_EOF", 0)
 
+# OpenSSL would take them, and trust what nobody here has looked at.
+_OTHER_CERTIFICATES = ("TRUSTED CERTIFICATE", "X509 CERTIFICATE")
+
 _ENCRYPTED_KEYS = (b"BEGIN ENCRYPTED PRIVATE KEY", b"Proc-Type: 4,ENCRYPTED")
 
 # What OpenSSL has against a certificate and its key
@@ -185,9 +188,12 @@ def _problem_in_use(context: ssl.SSLContext, path: Path) -> str:
 def _notes_on_own(settings: TlsSettings) -> Iterator[str]:
     for certificate in _certificates("tls-certificate", settings.certificate):
         yield from _ends_soon("tls-certificate", settings.certificate, certificate, RENEW_EARLY, "order a new one")
-    path = settings.key or settings.certificate
-    if os.name == "posix" and path.stat().st_mode & (stat.S_IROTH | stat.S_IWOTH):
-        name = "tls-key" if settings.key else "tls-certificate"
+    name, path = ("tls-key", settings.key) if settings.key else ("tls-certificate", settings.certificate)
+    try:
+        mode = path.stat().st_mode
+    except OSError as error:
+        raise _unreadable(name, path, error) from None
+    if os.name == "posix" and mode & (stat.S_IROTH | stat.S_IWOTH):
         yield f"{name}= {path}: every user of this machine can read the key: `chmod o-rwx {path.name}`"
 
 
@@ -253,13 +259,18 @@ def _newest(lists: Sequence[RevocationList]) -> list[RevocationList]:
 
 
 def _certificates(key_name: str, path: Path) -> list[Certificate]:
+    for label, _ in x509.blocks(_pem(key_name, path)):
+        if label in _OTHER_CERTIFICATES:
+            advice = "`openssl x509` writes it as BEGIN CERTIFICATE"
+            raise _error(key_name, path, f"has a part BEGIN {label}, which can't be looked at: {advice}")
     return _heads(key_name, path, x509.CERTIFICATE, x509.certificates)
 
 
 def _revocation_lists(key_name: str, path: Path) -> list[RevocationList]:
     found = _heads(key_name, path, x509.REVOCATION_LIST, x509.revocation_lists)
-    if any(label == x509.CERTIFICATE for label, _ in x509.blocks(_pem(key_name, path))):
-        raise _error(key_name, path, "holds certificates too, which would be trusted: leave only lists in it")
+    for label, _ in x509.blocks(_pem(key_name, path)):
+        if label != x509.REVOCATION_LIST:  # OpenSSL would trust certificates in it, by each of their labels
+            raise _error(key_name, path, f"holds a part BEGIN {label} too: leave only lists in it")
     return found
 
 
@@ -281,12 +292,16 @@ def _pem(key_name: str, path: Path) -> bytes:
     try:
         content = path.read_bytes()
     except OSError as error:
-        advice = "see to the path and to the rights of the account that dcmstore runs under"
-        raise _error(key_name, path, f"can't be read: {reason_of(error)}; {advice}") from None
+        raise _unreadable(key_name, path, error) from None
     if next(x509.blocks(content), None) is None:
         advice = "docs/tls.md says how openssl converts .cer, .der, .crl, .pfx and .p12"
         raise _error(key_name, path, f"is not PEM, which is text with lines BEGIN and END: {advice}")
     return content
+
+
+def _unreadable(key_name: str, path: Path, error: OSError) -> ConfigurationError:
+    advice = "see to the path and to the rights of the account that dcmstore runs under"
+    return _error(key_name, path, f"can't be read: {reason_of(error)}; {advice}")
 
 
 def _error(key_name: str, path: Path, problem: str) -> ConfigurationError:

@@ -23,6 +23,10 @@ _WAITING = "until it is mended, who comes to tls-port is refused; it is looked a
 _Stamp: TypeAlias = tuple[object, ...]
 
 
+class NotReady(TlsError):
+    """There is no certificate to show: whoever came is not to blame."""
+
+
 class Renewal:
     """The context in force, and who replaces it.
 
@@ -54,7 +58,7 @@ class Renewal:
     def context(self) -> ssl.SSLContext:
         """For a connection that has come. For any thread; may take as long as reading the files does.
 
-        Raises TlsError while there is none.
+        Raises NotReady while there is none.
         """
         if self._clock() - self._looked >= LOOK_INTERVAL and self._lock.acquire(blocking=False):
             try:
@@ -63,16 +67,17 @@ class Renewal:
             finally:
                 self._lock.release()
         if self._context is None:
-            raise TlsError(f"there is no certificate to show: {self._told}")
+            raise NotReady(f"there is no certificate to show: {self._told}")
         return self._context
 
     def _look(self) -> None:
         stamp = _stamp_of(self._settings)
-        is_new = stamp != self._stamp or self._context is None  # what is not valid yet will be without any change
+        is_new = stamp != self._stamp or bool(self._told)  # what is not valid yet will be without any change
         self._stamp = stamp
         try:
             if is_new:
                 self._context = context_of(self._settings)
+                self._told = ""
                 self._log.info("tls.renewed", files=", ".join(map(str, self._settings.files())))
             if is_new or self._clock() - self._noted >= NOTE_INTERVAL:
                 self._note()
@@ -81,14 +86,16 @@ class Renewal:
 
     def _tell(self, problem: ConfigurationError) -> None:
         """Say why files are not used: once, as long as there is nothing else to say."""
+        if str(problem) == self._told:
+            return
+        self._told = str(problem)
         if self._context is not None:
             self._log.error("tls.not_renewed", reason=problem, in_force="the certificates from before")
-        elif str(problem) != self._told:
+        else:
             self._log.error("tls.not_ready", reason=problem, what_to_do=_WAITING)
-        self._told = str(problem)
 
     def _note(self) -> None:
-        """Tell what `notes_of` finds. Raises ConfigurationError for a file that has gone."""
+        """Tell what `notes_of` finds. Raises ConfigurationError for a file that is gone."""
         self._noted = self._clock()
         for note in notes_of(self._settings):
             self._log.warning("config.warning", text=note)

@@ -96,6 +96,7 @@ def acceptance(request: AAssociateRQ, policy: Policy) -> AAssociateAC:
             max_length_received=policy.max_length_received,
             implementation_class_uid=IMPLEMENTATION_CLASS_UID,
             implementation_version_name=IMPLEMENTATION_VERSION_NAME,
+            async_operations_window=_answer_window(request.user_information.async_operations_window),
             role_selections=_answer_roles(request, contexts),
             user_identity_response=_answer_identity(request.user_information.user_identity),
         ),
@@ -163,6 +164,14 @@ def _choose_transfer_syntax(context: ProposedContext, policy: Policy) -> str:
         if chosen or context.abstract_syntax != uids.VERIFICATION:
             return chosen
     return PREFERENCES[policy.prefer_syntax](proposed) if proposed else ""
+
+
+def _answer_window(proposed: tuple[int, int] | None) -> tuple[int, int] | None:
+    """The requestor may send as far ahead as it likes: what is not read yet waits in the network (PS3.7 D.3.3.3).
+
+    Messages are served in the order in which they come, and nothing is asked of the requestor: it performs one at most.
+    """
+    return (proposed[0], 1) if proposed else None
 
 
 def _answer_roles(request: AAssociateRQ, contexts: tuple[NegotiatedContext, ...]) -> tuple[RoleSelection, ...]:
