@@ -15,5 +15,9 @@ whether everything arrives). The modules in the order in which a measurement is 
     plan.py        choice -> runs in rounds
     report.py      measurements -> Markdown
 
+    footprint.py   receiver -> start time and memory          a program of its own
+    growth.py      many objects -> speed at the start and at the end    a program of its own
+    distance.py    a delay -> objects a second beside what it allows    a program of its own
+
 It reads /proc, so it runs on Linux only.
 """

@@ -1,7 +1,8 @@
 """socket -> file: the least a receiver in Python can do, as a measure for what ours does beyond it.
 
-    python -m bench.bare PORT FOLDER     the bare loop: receive, write, rename, answer
-    python -m bench.bare PORT            the bare sink: receive and answer
+    python -m bench.bare PORT FOLDER       the bare loop: receive, write, rename, answer
+    python -m bench.bare PORT FOLDER sync  the same, synced before it is renamed
+    python -m bench.bare PORT              the bare sink: receive and answer
 
 It looks for where a message ends and for its Message ID, and at nothing else. It takes one PDV a PDU, which is
 what DCMTK and our generator send, and believes whatever it is told: not a receiver to use.
@@ -32,9 +33,10 @@ _MESSAGE_ID = b"\x00\x00\x10\x01\x02\x00\x00\x00"  # (0000,0110), 2 bytes
 class Loop:
     """One connection. Without a folder the data sets are dropped."""
 
-    def __init__(self, connection: socket.socket, folder: str, numbers: Iterator[int]) -> None:
+    def __init__(self, connection: socket.socket, folder: str, numbers: Iterator[int], *, is_synced: bool) -> None:
         self._connection = connection
         self._folder = folder
+        self._is_synced = is_synced
         self._numbers = numbers
         self._descriptor = -1
         self._path = ""
@@ -98,6 +100,8 @@ class Loop:
 
     def _finish(self, context_id: int) -> None:
         if self._descriptor >= 0:
+            if self._is_synced:
+                os.fdatasync(self._descriptor)
             os.close(self._descriptor)
             os.rename(self._path, self._path + ".dcm")
             self._descriptor = -1
@@ -110,12 +114,12 @@ class Loop:
         self._connection.sendall(pdu.encode_p_data(context_id, response, is_command=True, peer_max_length=0))
 
 
-def main(port: str, folder: str = "") -> None:
+def main(port: str, folder: str = "", sync: str = "") -> None:
     numbers = itertools.count()
     with sockets.listen("127.0.0.1", int(port)) as listener:
         while True:
             connection, _ = listener.accept()
-            threading.Thread(target=Loop(connection, folder, numbers).run, daemon=True).start()
+            threading.Thread(target=Loop(connection, folder, numbers, is_synced=bool(sync)).run, daemon=True).start()
 
 
 if __name__ == "__main__":

@@ -34,9 +34,9 @@ class Client:
     max_objects: int | None = None
 
 
-def _load(associations: int) -> Callable[[int, Sequence[Path]], list[str]]:
+def _load(associations: int, pace: str = "answer") -> Callable[[int, Sequence[Path]], list[str]]:
     def command(port: int, paths: Sequence[Path]) -> list[str]:
-        switches = ["--port", str(port), "--associations", str(associations)]
+        switches = ["--port", str(port), "--associations", str(associations), "--pace", pace]
         return [sys.executable, "-m", "bench.load", *switches, *map(str, paths)]
 
     return command
@@ -61,6 +61,8 @@ _HAS_DCMSEND = DCMSEND is not None
 CLIENTS = (
     Client("raw1", "raw generator, 1 association", True, _load(1), _load_result, OF_THIS_CHECKOUT),
     Client("raw4", "raw generator, 4 associations", True, _load(4), _load_result, OF_THIS_CHECKOUT),
+    Client("each4", "raw generator, an association an object, 4 at a time", True, _load(4, "each"), _load_result,
+           OF_THIS_CHECKOUT),
     Client("dcmsend-nodelay", "TCP_NODELAY=1 dcmsend", _HAS_DCMSEND, _dcmsend, _dcmsend_result, TCP_NODELAY),
     Client("dcmsend", "dcmsend as it comes", _HAS_DCMSEND, _dcmsend, _dcmsend_result, max_objects=NAGLE_OBJECTS),
 )

@@ -73,7 +73,7 @@ def free_port() -> int:
 def wait_until_listening(process: subprocess.Popen[bytes], port: int) -> None:
     """Return when somebody listens on the port. Nobody is disturbed by a connection for it."""
     deadline = time.monotonic() + START_TIME
-    while not _is_listening(port):
+    while not is_listening(port):
         if process.poll() is not None:
             raise ProcessFailed(f"it ended at once with exit code {process.returncode}")
         if time.monotonic() > deadline:
@@ -81,7 +81,7 @@ def wait_until_listening(process: subprocess.Popen[bytes], port: int) -> None:
         time.sleep(POLL)
 
 
-def _is_listening(port: int) -> bool:
+def is_listening(port: int) -> bool:
     for table in ("/proc/net/tcp", "/proc/net/tcp6"):
         with contextlib.suppress(FileNotFoundError):
             for line in Path(table).read_text().splitlines()[1:]:

@@ -81,8 +81,10 @@ def _orthanc(folder: Path, port: int) -> list[str]:
     return [ORTHANC or "", str(folder / "orthanc.json")]
 
 
-def _bare(folder: Path, port: int) -> list[str]:
-    return [sys.executable, "-m", "bench.bare", str(port), str(_new(folder, "stored"))]
+def _bare(*switches: str) -> Callable[[Path, int], list[str]]:
+    return lambda folder, port: [
+        sys.executable, "-m", "bench.bare", str(port), str(_new(folder, "stored")), *switches
+    ]  # fmt: skip
 
 
 def _sink(folder: Path, port: int) -> list[str]:
@@ -109,7 +111,9 @@ RECEIVERS = (
     Receiver("pynetdicom", "pynetdicom storescp", _HAS_PYNETDICOM, _pynetdicom, "stored/*"),
     Receiver("orthanc", "Orthanc, SyncStorageArea=true (as it comes)", ORTHANC is not None, _orthanc, "stored/*/*/*",
              max_objects=NAGLE_OBJECTS),
-    Receiver("bare", "bare loop: receive, write, rename", True, _bare, "stored/*.dcm", OF_THIS_CHECKOUT),
+    Receiver("bare", "bare loop: receive, write, rename", True, _bare(), "stored/*.dcm", OF_THIS_CHECKOUT),
+    Receiver("bare-sync", "bare loop: receive, write, sync, rename", True, _bare("sync"), "stored/*.dcm",
+             OF_THIS_CHECKOUT),
     Receiver("sink", "bare sink: receive, store nothing", True, _sink, NOT_STORED, OF_THIS_CHECKOUT),
 )
 # fmt: on

@@ -41,7 +41,7 @@ def _heading(plan: Plan) -> list[str]:
         "Rounds": str(plan.rounds),
         **versions(),
     }
-    return ["# Benchmark", "", *_table(["", ""], [[key, value] for key, value in facts.items()]), ""]
+    return ["# Benchmark", "", *table(["", ""], [[key, value] for key, value in facts.items()]), ""]
 
 
 def _processor() -> str:
@@ -94,7 +94,7 @@ def _summary(title: str, plan: Plan, value: Callable[[Workload, str], float | No
         [receiver.about, *(_shown(value(workload, receiver.name), ".2f") for workload in workloads)]
         for receiver in plan.receivers
     ]
-    yield from _table(["", *(" ".join(workload) for workload in workloads)], rows)
+    yield from table(["", *(" ".join(workload) for workload in workloads)], rows)
     yield ""
 
 
@@ -136,7 +136,7 @@ def _section(plan: Plan, chosen: ObjectSet, client: Client, measurements: Sequen
         return
     workload = chosen.name, client.name
     rows = [_row(receiver, workload, measurements) for receiver in plan.receivers]
-    yield from _table(_COLUMNS, rows)
+    yield from table(_COLUMNS, rows)
     yield ""
     yield from _warn_of_ceiling(plan, workload, measurements)
 
@@ -202,7 +202,7 @@ def _notes(measurements: Sequence[Measurement]) -> Iterator[str]:
     yield "- peak MB: VmHWM of the receiver and of its forked processes added up; what they share counts for each."
     yield "- CPU ms/object: user and system time of the receiver from listening to the last response."
     yield "- generator busy: its own CPU time by the time that passed; near 100 % it would be the bottleneck."
-    yield "- Only dcmstore with durable=1 and Orthanc sync an object to the disk before they answer."
+    yield "- Only dcmstore with durable=1, Orthanc and the bare loop with `sync` sync an object before they answer."
     if costs := [one.file_cost * 1e6 for one in measurements]:
         span = f"{median(costs):.0f} µs ({min(costs):.0f} to {max(costs):.0f})"
         yield f"- An empty file cost {span} before the runs; where it is much more, see bench/ground.py."
@@ -213,7 +213,18 @@ def _shown(value: float | None, form: str) -> str:
     return "" if value is None else format(value, form)
 
 
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]:
+def print_or_write(lines: Sequence[str], output: Path | None) -> None:
+    """What a program of its own has found, with what it was measured on; to standard output without a file."""
+    facts = {name: value for name, value in versions().items() if name in ("dcmstore", "Python")}
+    facts = {"Machine": f"{_processor()}, {os.cpu_count()} logical CPUs", **facts}
+    text = "\n".join([*lines, "", *table(["", ""], [[key, value] for key, value in facts.items()])]) + "\n"
+    if output is None:
+        print(text, end="")
+    else:
+        output.write_text(text, encoding="utf-8")
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]:
     yield "| " + " | ".join(head) + " |"
     yield "|---" + "|--:" * (len(head) - 1) + "|"
     for row in rows:

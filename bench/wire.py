@@ -1,6 +1,7 @@
 """PS3.10 file -> PDUs: whole messages, built before the clock runs."""
 
 import socket
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,10 +33,15 @@ class Message:
     data_set_size: int
 
 
-def associate(connection: socket.socket, meta: FileMeta) -> int:
-    """Open an association for the SOP class and transfer syntax of a file; return the length for our PDUs."""
+def associate(connection: socket.socket, meta: FileMeta, *, ahead: bool = False) -> int:
+    """Open an association for the SOP class and transfer syntax of a file; return the length for our PDUs.
+
+    With `ahead` it asks for an asynchronous window without a limit (PS3.7 D.3.3.3), and insists on it.
+    """
     context = ProposedContext(CONTEXT_ID, meta.media_storage_sop_class_uid, (meta.transfer_syntax_uid,))
-    request = AAssociateRQ("ANY-SCP", "BENCH", (context,), UserInformation(MAX_LENGTH, "1.2.3"))
+    window = (0, 1) if ahead else None
+    information = UserInformation(MAX_LENGTH, "1.2.3", async_operations_window=window)
+    request = AAssociateRQ("ANY-SCP", "BENCH", (context,), information)
     connection.sendall(pdu.encode(request))
     received = receive(connection)
     answer = pdu.decode(received[0], received[pdu.PDU_HEADER.size :])
@@ -43,6 +49,8 @@ def associate(connection: socket.socket, meta: FileMeta) -> int:
         raise Refused(f"association: {answer}")
     if [context.result for context in answer.presentation_contexts] != [ContextResult.ACCEPTANCE]:
         raise Refused(f"presentation context: {answer.presentation_contexts}")
+    if answer.user_information.async_operations_window != window:
+        raise Refused("no asynchronous window")
     return min(answer.user_information.max_length_received or MAX_LENGTH, MAX_LENGTH)
 
 
@@ -83,6 +91,19 @@ def receive(connection: socket.socket) -> bytes:
             raise Refused("the receiver closed the connection")
         received += more
     return received
+
+
+def receive_many(connection: socket.socket, count: int) -> Iterator[bytes]:
+    """So many PDUs, whole, as they come."""
+    received = b""
+    while count:
+        while len(received) < 6 or len(received) < (size := 6 + int.from_bytes(received[2:6], "big")):
+            more = connection.recv(65536)
+            if not more:
+                raise Refused("the receiver closed the connection")
+            received += more
+        yield received[:size]
+        received, count = received[size:], count - 1
 
 
 def expect_success(response: bytes) -> None:
