@@ -1,6 +1,6 @@
 # make run    set up and receive in the foreground
-# make test   set up and run every check
-# make torture  kill the receiver at random instants and judge what is on disk
+# make test   set up and run every check, with the short forms of torture, fuzzing and benchmarks
+# make torture  kill the receiver, cut its power, attack it, and judge what is on disk: about ten minutes, Linux and root
 # make fuzz   feed every decoder what no sender would send, for an hour or MINUTES
 # make windows-bundle  a folder and a zip in dist/ that run on Windows with nothing installed
 # make test-windows    run its scripts, and the tests of files and sockets, under Wine: about four minutes
@@ -13,7 +13,7 @@ BIN := $(VENV)/bin
 # Real dose reports for the tests; what the package computes with is not needed.
 DOSE_REPORTS := pyskindose==25.1.1
 
-.PHONY: run test lint interop-peers torture fuzz bench windows-bundle test-windows test-systemd docs clean
+.PHONY: run test lint interop-peers torture fuzz fuzz-short bench windows-bundle test-windows test-systemd docs clean
 
 run: $(VENV)/installed
 	$(BIN)/dcmstore init .
@@ -23,6 +23,8 @@ test: $(VENV)/installed-test interop-peers lint
 	$(BIN)/python -m pytest -n auto
 	$(BIN)/python -m torture.crash --kills 10
 	$(BIN)/python -m torture.power --cuts 9
+	$(BIN)/python -m torture.hostile --short
+	@$(MAKE) --no-print-directory fuzz-short
 	$(BIN)/python -m bench --short
 
 lint: $(VENV)/installed-test
@@ -35,15 +37,27 @@ lint: $(VENV)/installed-test
 interop-peers:
 	@tools/install-peers
 
-# Kills the receiver 200 times, cuts its power 210 times, and looks whether what it acknowledged is there: six minutes.
+# Kills the receiver 200 times, cuts its power 210 times, and looks whether what it acknowledged is there. Then attacks
+# it in every way of torture/attacks.py, and looks whether a normal sender is served. Ten minutes in all.
 torture: $(VENV)/installed-test interop-peers
 	$(BIN)/python -m torture.crash --record
 	$(BIN)/python -m torture.power --record
+	$(BIN)/python -m torture.hostile --record
 
 # Keeps what it finds in fuzz/corpus. Atheris is for Linux only.
 MINUTES ?= 60
 fuzz: $(VENV)/installed-fuzz
 	nice -n 19 $(BIN)/python -m fuzz --minutes $(MINUTES) --keep
+
+# 75 seconds of it. Where atheris can't be installed, this says so and does nothing; in CI it fails.
+fuzz-short: $(VENV)/installed-test
+	@if [ "$$(uname -s)" = Linux ] && $(MAKE) --silent $(VENV)/installed-fuzz; then \
+		$(BIN)/python -m fuzz --short; \
+	elif [ -n "$$CI" ]; then \
+		echo "atheris can't be installed here; CI must have it" >&2; exit 1; \
+	else \
+		echo "skipped: the fuzzer needs atheris, which can't be installed here"; \
+	fi
 
 bench: $(VENV)/installed-test interop-peers
 	$(BIN)/python -m bench

@@ -3,6 +3,7 @@
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -40,7 +41,7 @@ class Result:
     seconds: float
     edges: int
     kept: int  # inputs in the corpus, each of which reaches something that no other does
-    findings: tuple[str, ...]
+    findings: tuple[str, ...]  # names of files, or how the fuzzer ended where it left none
 
 
 def run(targets: Sequence[Target], plan: Plan) -> Iterator[Result]:
@@ -58,18 +59,19 @@ def run(targets: Sequence[Target], plan: Plan) -> Iterator[Result]:
 def _run_one(target: Target, seconds: int, plan: Plan) -> Result:
     with tempfile.TemporaryDirectory(prefix="dcmstore-fuzz-") as name:
         folder = Path(name)
-        known, dictionary = folder / "known", folder / "words"
+        known, found, dictionary = folder / "known", folder / "found", folder / "words"
         known.mkdir()
+        found.mkdir()
         corpus.unpack(target.name, known)
         dictionary.write_text(words.dictionary(of_files=target.words_of_files))
-        FINDINGS.mkdir(exist_ok=True)
-        before = _findings(target)
         flags = [*_FLAGS, f"-max_len={target.longest}", f"-seed={plan.seed}", f"-max_total_time={seconds}",
-                 f"-dict={dictionary}", f"-artifact_prefix={FINDINGS}/{target.name}-"]  # fmt: skip
+                 f"-dict={dictionary}", f"-artifact_prefix={found}/{target.name}-"]  # fmt: skip
         started = time.monotonic()
-        output = _fuzz(target, known, *flags)
+        exit_code, output = _fuzz(target, known, *flags)
         spent = time.monotonic() - started
-        findings = tuple(sorted(_findings(target) - before))
+        findings = _keep_findings(found)
+        if exit_code and not findings:
+            findings = (f"exit code {exit_code}",)
         if findings:
             print(output[-6000:], file=sys.stderr, flush=True)
         if plan.keeps_corpus and not findings:
@@ -78,7 +80,8 @@ def _run_one(target: Target, seconds: int, plan: Plan) -> Result:
                       _figure(r"cov: (\d+)", output), len(corpus.load(target.name)), findings)  # fmt: skip
 
 
-def _fuzz(target: Target, *arguments: object) -> str:
+def _fuzz(target: Target, *arguments: object) -> tuple[int, str]:
+    """Its exit code, 0 when it found nothing, and what it said."""
     with tempfile.TemporaryDirectory(prefix="dcmstore-fuzz-") as folder:
         # libFuzzer starts itself again by the name of its program, which must be one that the system can run.
         program = Path(folder) / "again"
@@ -88,20 +91,27 @@ def _fuzz(target: Target, *arguments: object) -> str:
             [program, *map(str, arguments)], cwd=corpus.HERE.parent, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
             text=True, errors="replace", env={**os.environ, "PYTHONHASHSEED": "0", "FUZZ_PROGRAM": str(program)},
         )  # fmt: skip
-    if "number_of_executed_units" not in done.stdout and "MERGE-OUTER" not in done.stdout:
+    if not done.returncode and "number_of_executed_units" not in done.stdout and "MERGE-OUTER" not in done.stdout:
         raise SystemExit(f"fuzz: {target.name} did not run:\n{done.stdout[-3000:]}")
-    return done.stdout
+    return done.returncode, done.stdout
 
 
 def _keep_small(target: Target, known: Path, small: Path) -> None:
     """Of all inputs the fewest that reach as much."""
     small.mkdir()
-    _fuzz(target, "-merge=1", f"-max_len={target.longest}", f"-rss_limit_mb={MOST_MEMORY}", small, known)
+    flags = ("-merge=1", f"-max_len={target.longest}", f"-rss_limit_mb={MOST_MEMORY}")
+    exit_code, output = _fuzz(target, *flags, small, known)
+    if exit_code:
+        raise SystemExit(f"fuzz: the corpus of {target.name} is left as it was:\n{output[-3000:]}")
     corpus.keep((path.read_bytes() for path in small.iterdir()), corpus.GROWN / f"{target.name}.zip")
 
 
-def _findings(target: Target) -> set[str]:
-    return {path.name for path in FINDINGS.glob(f"{target.name}-*")}
+def _keep_findings(found: Path) -> tuple[str, ...]:
+    FINDINGS.mkdir(exist_ok=True)
+    paths = sorted(found.iterdir())
+    for path in paths:
+        shutil.move(path, FINDINGS / path.name)
+    return tuple(path.name for path in paths)
 
 
 def _figure(pattern: str, output: str) -> int:

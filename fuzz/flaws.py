@@ -1,20 +1,24 @@
 """flaws put in on purpose -> seconds until they are found: whether the fuzzer would see what it is there for.
 
-`python -m fuzz.flaws` breaks a copy of the product, a line at a time, and lets the target look for it.
+`python -m fuzz.flaws` breaks a copy of the product, a line at a time, and lets the target look for it. First each
+target looks at the copy as it is: one that finds something there, or does not even start, would find any flaw.
 """
 
 import os
+import re
 import shutil
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 from fuzz import corpus
 
 SECONDS = 60  # that a target gets
+SECONDS_UNBROKEN = 5  # and for the copy as it is, beside its corpus
 
 
 @dataclass(frozen=True)
@@ -62,6 +66,35 @@ FLAWS = (
 )  # fmt: skip
 
 
+@dataclass(frozen=True)
+class Look:
+    """What a target did with a copy. It found something where the fuzzer put an input aside."""
+
+    exit_code: int
+    has_found: bool
+    output: str
+    seconds: float
+
+
+_WORDS = re.compile(r"(?m)^(Violation|[\w.]*(error|Error|Exception)): .*")
+
+
+def look(target: str, folder: Path, seconds: int) -> Look:
+    """Let a target look at the copy in this folder for so many seconds at most."""
+    with tempfile.TemporaryDirectory() as name:
+        known, found = Path(name, "known"), Path(name, "found")
+        known.mkdir()
+        found.mkdir()
+        corpus.unpack(target, known)
+        command = [sys.executable, "-m", "fuzz.one", target, known, f"-max_total_time={seconds}", "-max_len=4096",
+                   f"-artifact_prefix={found}/", "-timeout=60"]  # fmt: skip
+        environment = {**os.environ, "PYTHONPATH": f"{folder / 'src'}:{folder}"}
+        started = time.monotonic()
+        done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, errors="replace")
+        seconds_spent = time.monotonic() - started
+        return Look(done.returncode, any(found.iterdir()), done.stdout + done.stderr, seconds_spent)
+
+
 def find(flaw: Flaw, folder: Path) -> str:
     """Break the copy, look for the flaw, mend the copy; return in words how it went."""
     path = folder / "src/dcmstore" / flaw.module
@@ -69,20 +102,22 @@ def find(flaw: Flaw, folder: Path) -> str:
     if flaw.line not in right:
         return "NOT PUT IN: the line is another now"
     path.write_text(right.replace(flaw.line, flaw.broken, 1), encoding="utf-8")
-    with tempfile.TemporaryDirectory() as name:
-        known = Path(name)
-        corpus.unpack(flaw.target, known)
-        command = [sys.executable, "-m", "fuzz.one", flaw.target, name, f"-max_total_time={SECONDS}", "-max_len=4096",
-                   f"-artifact_prefix={name}/", "-timeout=60"]  # fmt: skip
-        started = time.monotonic()
-        environment = {**os.environ, "PYTHONPATH": f"{folder / 'src'}:{folder}"}
-        done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, errors="replace")
-        seconds = time.monotonic() - started
+    looked = look(flaw.target, folder, SECONDS)
     path.write_text(right, encoding="utf-8")
-    said = [line for line in done.stdout.splitlines() if ": " in line and line[:1].isupper()]
-    if done.returncode == 0:
-        return f"NOT FOUND within {SECONDS} s"
-    return f"found after {seconds:4.1f} s by {flaw.target}: {said[0][:70] if said else 'an exception'}"
+    if not looked.has_found:
+        ended = f", exit code {looked.exit_code}" if looked.exit_code else f" within {SECONDS} s"
+        return f"NOT FOUND{ended}"
+    said = _WORDS.search(looked.output)
+    return f"found after {looked.seconds:4.1f} s by {flaw.target}: {said[0][:70] if said else 'an exception'}"
+
+
+def unfit(targets: Iterable[str], folder: Path) -> list[str]:
+    """The targets that do not pass the copy as it is."""
+    looks = {target: look(target, folder, SECONDS_UNBROKEN) for target in targets}
+    for target, looked in looks.items():
+        if looked.exit_code:
+            print(f"{target} does not pass the unbroken copy:\n{looked.output[-3000:]}", file=sys.stderr, flush=True)
+    return [target for target, looked in looks.items() if looked.exit_code]
 
 
 def main() -> int:
@@ -91,6 +126,8 @@ def main() -> int:
         folder = Path(name)
         for part in ("src", "fuzz", "docs"):
             shutil.copytree(root / part, folder / part, ignore=shutil.ignore_patterns("__pycache__", "findings"))
+        if unfit(sorted({flaw.target for flaw in FLAWS}), folder):
+            return 1
         for flaw in FLAWS:
             words = find(flaw, folder)
             missed += not words.startswith("found")

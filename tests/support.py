@@ -58,11 +58,19 @@ def data_set(
     )
 
 
+def with_title(report: bytes, code: bytes = b"113701") -> bytes:
+    """The data set with a Concept Name Code Sequence; this code makes a report a dose report (PS3.16 TID 10001)."""
+    title = element(0x0008, 0x0100, "SH", code) + element(0x0008, 0x0102, "SH", b"DCM")
+    item = struct.pack("<HHI", 0xFFFE, 0xE000, len(title)) + title
+    start = report.index(b"\xe0\x7f\x10\x00")
+    return report[:start] + element(0x0040, 0xA043, "SQ", item) + report[start:]
+
+
 def stored_data_set(path: Path) -> bytes:
     """The data set of a PS3.10 file that this program wrote: what follows group 0002."""
     raw = path.read_bytes()
-    assert raw[128:132] == b"DICM"
-    assert raw[132:140] == b"\x02\x00\x00\x00UL\x04\x00"
+    if raw[128:140] != b"DICM\x02\x00\x00\x00UL\x04\x00":
+        raise ValueError(f"{path} does not begin as a file of ours")
     (length,) = struct.unpack_from("<I", raw, 140)
     return raw[144 + length :]
 
@@ -113,6 +121,14 @@ def running(folder: Path, settings: Settings | None = None) -> Iterator[Receiver
         log.close()
 
 
+class WrongAnswer(AssertionError):
+    """What arrived is not what was due; None stands for the end of the connection."""
+
+    def __init__(self, arrived: object) -> None:
+        super().__init__(f"arrived: {arrived}")
+        self.arrived = arrived
+
+
 class Peer:
     """A sender that can do anything: it builds bytes with the product's encoders, and writes what it likes."""
 
@@ -150,7 +166,8 @@ class Peer:
         assembly = MessageAssembly()
         while True:
             arrived = self.receive()
-            assert isinstance(arrived, Fragment), arrived
+            if not isinstance(arrived, Fragment):
+                raise WrongAnswer(arrived)
             response = assembly.receive(arrived)
             if response is not None:
                 return response
@@ -159,18 +176,23 @@ class Peer:
         """Agree on one context each, with the IDs 1, 3, 5 …"""
         self.send(pdu.encode(association_request(*abstract_syntaxes, transfer_syntax=transfer_syntax)))
         answer = self.receive()
-        assert isinstance(answer, AAssociateAC), answer
+        if not isinstance(answer, AAssociateAC):
+            raise WrongAnswer(answer)
         return answer
 
     def store(self, encoded: bytes, uid: str = "1.2.3.4", sop_class: str = CT, context_id: int = 1) -> CommandSet:
         """Send one instance; return its response."""
         self._messages += 1
         self.send(store_request(encoded, uid, sop_class, context_id, self._messages))
-        return self.receive_response()
+        response = self.receive_response()
+        if response.message_id_being_responded_to != self._messages:
+            raise WrongAnswer(response)
+        return response
 
     def release(self) -> None:
         self.send(pdu.encode(AReleaseRQ()))
-        assert self.receive() == AReleaseRP()
+        if (answer := self.receive()) != AReleaseRP():
+            raise WrongAnswer(answer)
         self.socket.close()  # the requestor's part (PS3.8 9.2, AR-3)
 
 
@@ -199,3 +221,15 @@ def store_request(
     return pdu.encode_p_data(
         context_id, command.encode(request), is_command=True, peer_max_length=16384
     ) + pdu.encode_p_data(context_id, encoded, is_command=False, peer_max_length=16384)
+
+
+def store_command(uid: str = "1.2.3.4") -> bytes:
+    """The first PDU of a C-STORE-RQ: its command set alone."""
+    whole = store_request(data_set(uid), uid)
+    return whole[: 6 + pdu.PDU_HEADER.unpack_from(whole)[1]]
+
+
+def fragment(data: bytes, *, is_command: bool = False) -> bytes:
+    """A PDU with one fragment that is not the last."""
+    pdv = pdu.PDV_HEADER.pack(len(data) + 2, 1, int(is_command)) + data
+    return pdu.PDU_HEADER.pack(4, len(pdv)) + pdv

@@ -17,6 +17,7 @@ from dcmstore.ul import pdu
 from dcmstore.ul.items import UserIdentity
 from dcmstore.ul.pdu import AAssociateAC, AAssociateRJ, AAssociateRQ
 from tests import support
+from tests.hosted import Running
 from tests.support import Peer, association_request
 
 NO_REASON = AAssociateRJ(1, 1, 1)
@@ -199,12 +200,31 @@ def test_a_file_of_users_that_is_missing_is_named(tmp_path: Path) -> None:
         users.read(tmp_path / "nobody")
 
 
+def test_a_file_of_users_that_is_missing_is_told_with_its_key(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match=r"^users= \S+nobody: can't be read: No such file"):
+        access(users=tmp_path / "nobody")
+
+
+def test_users_that_are_required_have_to_be_named() -> None:
+    with pytest.raises(ConfigurationError, match=r"^require-user= 1: there are no users; set users= to a file that "):
+        access(require_user=True)
+
+
 # --- at the receiver ---------------------------------------------------------------------------------
 
 
 def answer_of(peer: Peer, request: AAssociateRQ) -> object:
     peer.send(pdu.encode(request))
     return peer.receive()
+
+
+def test_a_reload_that_requires_users_and_names_none_is_refused(running: Running) -> None:
+    running.start()
+    running.configure(require_user=1)
+    running.reload()
+    running.stop()
+    (told,) = [line for line in running.log if "config.not_reloaded" in line]
+    assert "require-user= 1: there are no users; set users= to " in told
 
 
 def test_the_log_says_why_a_sender_was_refused(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 import base64
 import contextlib
 import io
+import re
 import socket
 import ssl
 import stat
@@ -462,6 +463,8 @@ def test_the_example_in_the_documentation_finds_a_patient(
     with contextlib.closing(AuditFile(tmp_path / "DcmStore.audit", 10_000_000, 9)) as sink:
         for message in (STARTED, ALERT, *messages.instances_transferred(REPORTER, MOMENT, PEER, counts)):
             sink.deliver(message)
+            torn = message.xml.encode()[:-30] + "ö".encode()[:1]
+            sink._file.write((torn + b"\n").decode("utf-8", "surrogateescape"))  # as a full disk leaves it
     exec(example, {})
     when = "2026-03-04T05:06:07.089+01:00"
     assert capsys.readouterr().out.splitlines() == [f"{when} CT1 1.2.3 15", f"{when} CT1 1.2.4 1"]
@@ -553,7 +556,9 @@ def test_what_is_told_is_delivered_in_its_order_at_the_latest_at_the_end(kept: K
 
 def test_a_trail_that_is_off_keeps_nothing_and_has_no_thread(kept: Kept) -> None:
     before = threading.active_count()
-    kept.trail.use(REPORTER, None)
+    for _ in range(3):  # reloads
+        kept.trail.use(REPORTER, None)
+    assert kept.trail._notes.empty()
     kept.trail.started()
     assert not kept.trail.is_on
     assert threading.active_count() == before
@@ -643,6 +648,50 @@ def test_who_tells_never_waits_and_what_is_too_much_is_counted(kept: Kept, monke
     opened.set()
     assert "audit.dropped messages=40" in kept.close()
     assert len(sink.delivered) == 11
+
+
+class Faulty(Memory):
+    """A sink with a fault of ours that some messages bring out."""
+
+    def deliver(self, message: Message) -> None:
+        if message.indicator is Indicator.MAJOR_FAILURE:
+            raise ValueError("a fault")
+        super().deliver(message)
+
+
+def test_a_fault_costs_a_message_and_does_not_end_the_trail(kept: Kept) -> None:
+    sink = Faulty()
+    kept.trail.use(REPORTER, sink)
+    kept.trail.started()
+    kept.trail.stopped(has_fault=True)
+    kept.trail.transferred(PEER, None)  # type: ignore[arg-type]  # so that it can't be written as a message
+    kept.trail.stopped()
+    sink.wait_for(2)
+    log = kept.close()
+    assert [message.indicator for message in sink.delivered] == [Indicator.SUCCESS] * 2
+    assert "ERROR   audit.fault error=\"ValueError('a fault')\"" in log
+    assert 'ERROR   audit.fault error="AttributeError' in log
+    assert sum(map(int, re.findall(r"audit\.dropped messages=(\d+)", log))) == 2
+    assert kept.trail._size == 0
+
+
+def test_a_fault_that_repeats_is_told_together(kept: Kept) -> None:
+    sink = Faulty()
+    kept.trail.use(REPORTER, sink)
+    for _ in range(20):
+        kept.trail.stopped(has_fault=True)
+    log = kept.close()
+    assert log.count("audit.fault") == 2
+    assert "times=19" in log
+
+
+def test_what_an_association_brings_after_the_trail_was_switched_off_is_counted(kept: Kept) -> None:
+    kept.trail.use(REPORTER, Memory())
+    transfers = Transfers(kept.trail, PEER)
+    transfers.add(CT, VALUES)
+    kept.trail.use(REPORTER, None)
+    transfers.tell()
+    assert "audit.dropped messages=1" in kept.close()
 
 
 def test_a_sink_that_hangs_does_not_hold_up_the_end(kept: Kept, monkeypatch: pytest.MonkeyPatch) -> None:

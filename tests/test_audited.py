@@ -2,12 +2,14 @@
 
 import os
 import socket
-import time
+import threading
 
 import pytest
 from lxml import etree
 
-from dcmstore import receiver
+from dcmstore import receiver, wiring
+from dcmstore.audit.messages import Message
+from dcmstore.audit.sinks import AuditFile
 from dcmstore.errors import ConfigurationError
 from dcmstore.ul import pdu
 from tests.hosted import WAIT, Running
@@ -142,7 +144,15 @@ def test_without_audit_there_is_no_file(running: Running) -> None:
     assert not (running.folder / "DcmStore.audit").exists()
 
 
-def test_a_reload_switches_the_trail_on_and_off(running: Running) -> None:
+def test_a_reload_switches_the_trail_on_and_off(running: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    is_written = threading.Event()
+
+    class Telling(AuditFile):
+        def deliver(self, message: Message) -> None:
+            super().deliver(message)
+            is_written.set()
+
+    monkeypatch.setattr(wiring, "AuditFile", Telling)
     port = free_port()
     running.configure(port=port)
     running.start()
@@ -150,15 +160,28 @@ def test_a_reload_switches_the_trail_on_and_off(running: Running) -> None:
     running.configure(port=port, audit="file")
     running.reload()
     send(port, ("1.2.2", image("1.2.2", study="2.2")))
-    deadline = time.monotonic() + WAIT
-    while not trail_of(running):  # it is written behind the end of the association
-        assert time.monotonic() < deadline
+    assert is_written.wait(WAIT)  # behind the end of the association
     running.configure(port=port, audit="off")
     running.reload()
     send(port, ("1.2.3", image("1.2.3", study="3.3")))
     running.stop()
     (message,) = trail_of(running)
     assert ids_of(message, STUDY) == ["2.2"]
+    assert running.logged("audit.dropped") == []
+
+
+def test_what_an_open_association_brought_before_the_trail_was_switched_off_is_told_as_lost(running: Running) -> None:
+    port = started(running)
+    with Peer(port) as peer:
+        peer.associate()
+        assert peer.store(image("1.2.1"), "1.2.1").status == 0
+        running.configure(port=port, audit="off")
+        running.reload()
+        peer.release()
+    running.stop()
+    assert about(trail_of(running), TRANSFERRED) == []
+    (line,) = running.logged("audit.dropped")
+    assert line.endswith("messages=1")
 
 
 def test_a_syslog_server_gets_the_trail(running: Running) -> None:

@@ -1,5 +1,7 @@
 """The command, run as a process: what it prints, what it makes, and its exit codes."""
 
+import argparse
+import errno
 import os
 import re
 import signal
@@ -7,12 +9,15 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from dcmstore import cli, config, needs, wiring
+from dcmstore.commands import echo, init
 from dcmstore.doctor import needed
+from dcmstore.errors import ConfigurationError
 from dcmstore.settings import KEYS, Settings
 from dcmstore.storage import files
 from dcmstore.storage.filing import Root
@@ -64,6 +69,14 @@ def test_init_makes_a_commented_ini_and_both_folders(tmp_path: Path) -> None:
     assert (place / "DcmStore.ini").read_text() == config.sample()
     assert (place / "received" / "images").is_dir()
     assert (place / "received" / "rdsr").is_dir()
+
+
+@pytest.mark.skipif(os.name == "nt", reason="there the folder above says it")
+def test_init_makes_root_folders_that_others_do_not_see_into(tmp_path: Path) -> None:
+    done = subprocess.run(["sh", "-c", 'umask 0 && exec "$@"', "sh", *COMMAND, "init", "."], cwd=tmp_path, timeout=60)
+    assert done.returncode == 0
+    for name in ("images", "rdsr"):
+        assert (tmp_path / "received" / name).stat().st_mode & 0o777 == 0o750
 
 
 def test_init_leaves_alone_what_is_there(folder: Path) -> None:
@@ -171,8 +184,9 @@ def test_check_looks_at_certificates_and_users(folder: Path) -> None:
     done = run("check", cwd=folder)
     end = issued.certificate.not_valid_after_utc
     assert f"ok    tls-certificate {folder}/server.pem and its key can be used, until {end:%Y-%m-%d}" in done.stdout
-    assert re.search(r"note  tls-certificate= .*'receiver' expires on", done.stdout)
-    assert re.search(r"FAIL  \S+DcmStore\.users: can't be read: .*`dcmstore user add NAME` makes it", done.stdout)
+    assert re.search(r"note  DcmStore\.ini, line \d+: tls-certificate= .*'receiver' expires on", done.stdout)
+    expected = r"FAIL  DcmStore\.ini, line \d+: users= \S+DcmStore\.users: can't be read: .*`dcmstore user add NAME` "
+    assert re.search(expected, done.stdout)
     assert done.returncode == 1
     assert run("user", "add", "ct1", cwd=folder, typed="secret\n").returncode == 0
     done = run("check", cwd=folder)
@@ -180,8 +194,169 @@ def test_check_looks_at_certificates_and_users(folder: Path) -> None:
     assert done.returncode == 0
     (folder / "server.key").unlink()
     done = run("check", cwd=folder)
-    assert re.search(r"FAIL  tls-key= \S+server\.key: can't be read: No such file", done.stdout)
+    assert re.search(r"FAIL  DcmStore\.ini, line \d+: tls-key= \S+server\.key: can't be read: No such", done.stdout)
     assert done.returncode == 1
+
+
+@pytest.mark.parametrize(
+    ("keys", "expected"),
+    [
+        ({"require-user": "1"}, "require-user= 1: there are no users; set users= to a file that "),
+        ({"tls-only": "1"}, "tls-only= 1: allowed is 0, for there is no tls-port"),
+        ({"tls-port": "2762"}, "tls-port= 2762: needs a tls-certificate"),
+        (
+            {"port": "2762", "tls-port": "2762", "tls-certificate": "server.pem"},
+            "tls-port= 2762: is the same as port= 2762; ",
+        ),
+    ],
+)
+def test_keys_that_contradict_each_other_stop_run_and_are_a_fault_in_check(
+    folder: Path, keys: dict[str, str], expected: str
+) -> None:
+    for key, value in keys.items():
+        set_key(folder, key, value)
+    done = run("run", cwd=folder)
+    assert done.returncode == 2
+    assert len(done.stderr.splitlines()) == 1
+    assert expected in done.stderr
+    done = run("check", cwd=folder)
+    assert done.returncode == 1
+    assert re.search(rf"(?m)^FAIL  DcmStore\.ini, line \d+: {re.escape(expected)}", done.stdout)
+
+
+def test_check_says_that_bind_is_wrong_with_its_line(folder: Path) -> None:
+    set_key(folder, "bind", "192.0.2.77")
+    done = run("check", cwd=folder)
+    assert done.returncode == 1
+    expected = r"FAIL  DcmStore\.ini, line \d+: bind= '192\.0\.2\.77': not an address of this machine; set it to an"
+    assert re.search(expected, done.stdout)
+
+
+@pytest.mark.parametrize(
+    ("keys", "name", "setting"),
+    [
+        ({}, "DcmStore.log", "logfile= 1"),
+        ({"audit": "file"}, "DcmStore.audit", "audit= file"),
+        ({"dicomdir": "1"}, "DcmStore.dicomdir", "dicomdir= 1"),
+    ],
+)
+def test_a_file_beside_the_ini_that_can_not_be_written_stops_run_and_is_a_fault_in_check(
+    folder: Path, keys: dict[str, str], name: str, setting: str
+) -> None:
+    for key, value in keys.items():
+        set_key(folder, key, value)
+    (folder / name).mkdir()
+    done = run("check", cwd=folder)
+    assert done.returncode == 1
+    expected = rf"DcmStore\.ini, line \d+: {setting}: \S+/{re.escape(name)} can't be written: Is a directory; see to "
+    assert re.search(f"FAIL  {expected}", done.stdout)
+    done = run("run", cwd=folder)
+    assert done.returncode == 2
+    assert re.search(expected, done.stderr)
+
+
+def test_check_makes_no_file(folder: Path) -> None:
+    set_key(folder, "audit", "file")
+    set_key(folder, "dicomdir", "1")
+    before = sorted(folder.rglob("*"))
+    assert run("check", cwd=folder).returncode == 0
+    assert sorted(folder.rglob("*")) == before
+
+
+def test_check_says_that_something_is_in_the_way_of_objects_under_way(folder: Path) -> None:
+    (folder / "received/rdsr/.incoming").write_text("in the way")
+    done = run("check", cwd=folder)
+    assert done.returncode == 1
+    assert re.search(r"FAIL  \S+/rdsr/\.incoming, where objects under way are, is not a folder", done.stdout)
+
+
+def test_check_says_that_an_empty_file_of_users_lets_nobody_send(folder: Path) -> None:
+    set_key(folder, "users", "DcmStore.users")
+    set_key(folder, "require-user", "1")
+    (folder / "DcmStore.users").write_text("")
+    done = run("check", cwd=folder)
+    assert done.returncode == 0
+    assert re.search(r"note  users \S+: 0 users: nobody may send; `dcmstore user add NAME` adds one", done.stdout)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no syslog, which `run` refuses")
+def test_check_says_that_this_system_has_no_log_for_the_audit_trail(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ini = tmp_path / "DcmStore.ini"
+    ini.write_text("audit= syslog\n")
+    for name, count in (("none", 1), ("DcmStore.ini", 0)):
+        monkeypatch.setattr(needed, "LOCAL_LOG", str(tmp_path / name))
+        found = [str(finding) for finding in needed.findings(config.read(ini), None)]
+        assert sum("line 1: audit= syslog: this system has no" in line for line in found) == count
+
+
+def test_check_names_hosts_that_can_not_be_looked_up(folder: Path) -> None:
+    set_key(folder, "allowed-hosts", "localhost, no-such-host.invalid")
+    set_key(folder, "allowed-ae", "CT1@other-host.invalid, CT2@192.0.2.1")
+    done = run("check", cwd=folder)
+    assert done.returncode == 0
+    found = re.findall(r"(?m)^note  DcmStore\.ini, line \d+: (\S+ \S+): this name can't be looked up now", done.stdout)
+    assert found == ["allowed-hosts= no-such-host.invalid", "allowed-ae= other-host.invalid"]
+
+
+def test_the_values_that_check_shows_stand_below_each_other(folder: Path) -> None:
+    shown = run("check", cwd=folder).stdout.split("\n\n")[0].splitlines()
+    column = shown[0].index("DCMSTORE")
+    assert all(re.fullmatch(r"\S+= +", line[:column]) for line in shown)
+
+
+@pytest.mark.parametrize(
+    ("error", "text"),
+    [
+        (PermissionError(13, "Permission denied"), "can't be looked at: Permission denied; let the user that runs "),
+        (OSError(5, "Input/output error"), "can't be looked at: Input/output error; see to that disk or share, or "),
+        (OSError(116, "Stale file handle"), "can't be looked at: Stale file handle; see to that disk or share, or "),
+        (NotADirectoryError(20, "Not a directory"), "does not exist; make it, or let `dcmstore init` make it"),
+    ],
+)
+def test_a_root_folder_that_can_not_be_looked_at_is_told_with_what_to_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: OSError, text: str
+) -> None:
+    def broken(path: object, **_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(needs.os, "stat", broken)
+    assert needs.absence(tmp_path).startswith(text)
+    assert needs.folder_problem(tmp_path).startswith(text)
+
+
+@pytest.mark.parametrize(
+    ("code", "advice"),
+    [(errno.ENOSPC, "make room on that disk"), (errno.EACCES, "let the user"), (errno.EROFS, "mount that disk")],
+)
+def test_a_root_folder_that_can_not_be_written_is_told_with_what_to_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int, advice: str
+) -> None:
+    def broken(**_: object) -> None:
+        raise OSError(code, "no")
+
+    monkeypatch.setattr(needs.tempfile, "TemporaryFile", broken)
+    assert needs.folder_problem(tmp_path).startswith(f"can't be written: no; {advice}")
+    assert bool(needs.folder_problem(tmp_path, may_be_full=True)) is (code != errno.ENOSPC)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="ports are anybody's there")
+def test_a_port_that_needs_root_is_told_with_what_to_do() -> None:
+    assert needs.port_advice(PermissionError(13, "no")).startswith("ports below 1024 are for root, and for the service")
+    assert needs.port_advice(OSError(errno.EADDRINUSE, "no")) == needs.PORT_ADVICE
+
+
+def test_init_leaves_no_half_of_an_ini(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(files, "write_all", full)
+    with pytest.raises(ConfigurationError) as caught:
+        init.command(argparse.Namespace(folder=tmp_path))
+    ini = tmp_path / "DcmStore.ini"
+    assert str(caught.value) == f"{ini}: can't be made: No space left on device; make room on that disk"
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_where_prints_the_place_and_touches_nothing(folder: Path, tmp_path: Path) -> None:
@@ -316,6 +491,16 @@ def test_check_says_that_too_few_files_may_be_open(folder: Path) -> None:
     assert "\nFAIL  at most 200 open files are allowed, 364 needed for max-associations= 100; set " in done.stdout
 
 
+@pytest.mark.skipif(os.name == "nt", reason="no limit to ask for")
+def test_a_limit_on_open_files_that_could_not_be_raised_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(*_: object) -> None:
+        raise ValueError
+
+    monkeypatch.setattr(needs.resource, "setrlimit", refused)
+    monkeypatch.setattr(needs.resource, "getrlimit", lambda _: (200, 4096))
+    assert needs.raise_open_files(Settings()).startswith("at most 200 open files are allowed, 364 needed for ")
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 @pytest.mark.parametrize(("soft", "hard", "then"), [(200, 4096, 364), (200, 230, 230), (1000, 4096, 1000)])
 def test_run_raises_the_limit_on_open_files_as_far_as_it_may(folder: Path, soft: int, hard: int, then: int) -> None:
@@ -330,6 +515,62 @@ def test_run_raises_the_limit_on_open_files_as_far_as_it_may(folder: Path, soft:
         process.communicate(timeout=20)
     assert re.search(rf"(?m)^Max open files +{then} +{hard} ", limits)
     assert any("at most 230 open files are allowed" in line for line in lines) is (then < 364)
+
+
+def test_the_page_of_commands_tells_how_many_files_run_wants_open() -> None:
+    page = (Path(__file__).parent.parent / "docs/commands.md").read_text()
+    assert f"open files to 2 × `max-associations` + {needs.OTHER_FILES} where" in page
+    assert f"open files are allowed, {needs.open_files_of(Settings())} needed" in page
+
+
+# --- users ---------------------------------------------------------------------------------------
+
+
+def ownership(path: Path) -> tuple[int, int, int]:
+    status = path.stat()
+    return status.st_uid, status.st_gid, status.st_mode & 0o777
+
+
+@pytest.mark.skipif(os.name == "nt" or os.geteuid() != 0, reason="only root gives files away")
+def test_root_adds_a_user_and_the_file_stays_whose_it_was(folder: Path) -> None:
+    path = folder / "DcmStore.users"
+    path.touch()
+    os.chown(path, 1, 2)
+    path.chmod(0o604)
+    assert run("user", "add", "ct1", cwd=folder, typed="secret\n").returncode == 0
+    assert ownership(path) == (1, 2, 0o604)
+    assert run("user", "remove", "ct1", cwd=folder).returncode == 0
+    assert ownership(path) == (1, 2, 0o604)
+
+
+@pytest.mark.skipif(os.name == "nt" or os.geteuid() != 0, reason="only root gives files away")
+@pytest.mark.parametrize(("of_ini", "of_users"), [(0o644, 0o640), (0o640, 0o640), (0o600, 0o600)])
+def test_a_new_file_of_users_is_for_who_reads_the_ini_and_never_for_others(
+    folder: Path, of_ini: int, of_users: int
+) -> None:
+    os.chown(folder / "DcmStore.ini", 1, 2)
+    (folder / "DcmStore.ini").chmod(of_ini)
+    assert run("user", "add", "ct1", cwd=folder, typed="secret\n").returncode == 0
+    assert ownership(folder / "DcmStore.users") == (1, 2, of_users)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="there the folder says whose a file is")
+def test_who_can_not_give_a_file_back_to_its_owner_changes_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*arguments: int) -> None:
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(os, "fchown", refuse)
+    path = tmp_path / "DcmStore.users"
+    path.write_bytes(b"old")
+    own = files.Ownership.of(str(path))
+    with pytest.raises(PermissionError):
+        files.write_whole(str(path), b"new", replace(own, owner=own.owner + 1))
+    assert path.read_bytes() == b"old"
+    assert list(tmp_path.iterdir()) == [path]
+    files.write_whole(str(path), b"new", own)
+    assert path.read_bytes() == b"new"
 
 
 # --- notes ---------------------------------------------------------------------------------------
@@ -366,6 +607,24 @@ def test_run_raises_the_limit_on_open_files_as_far_as_it_may(folder: Path, soft:
                 "RDSR-tree= 1 has no effect while SRsub= 1, for nothing goes into RDSR-DIR",
             ],
         ),
+        ("tls-client= none\ntls-key=\naudit-syslog=\nmax-associations-per-ae=\nmax-associations-per-host= 100\n", []),
+        ("tls-client= required\n", ["tls-client= required has no effect while tls-port= 0"]),
+        ("tls-names= CT1:ct1\n", ["tls-names= CT1:ct1 has no effect while tls-port= 0"]),
+        (
+            "audit= file\naudit-syslog= udp://192.0.2.1\n",
+            ["audit-syslog= udp://192.0.2.1:514 has no effect while audit= file"],
+        ),
+        ("audit= syslog\naudit-syslog= udp://192.0.2.1\n", []),
+        (
+            "max-associations= 9\nmax-associations-per-host= 10\n",
+            ["max-associations-per-host= 10 has no effect above max-associations= 9"],
+        ),
+        (
+            "allowed-ae= CT1 CT2, MR1\n",
+            ["allowed-ae= CT1 CT2: one AE title with a blank in it; if it is two, put a comma between"],
+        ),
+        ("permissions= 0664\n", []),
+        ("permissions= 0666\n", ["permissions= 0666: every user of this machine may change what was received"]),
     ],
 )
 def test_a_key_without_its_effect_in_the_original_gets_a_note(tmp_path: Path, text: str, expected: list[str]) -> None:
@@ -443,8 +702,19 @@ def test_a_second_interrupt_ends_at_once_and_says_so(process: subprocess.Popen[s
         process.send_signal(signal.SIGINT)
         _, text = process.communicate(timeout=20)
     assert process.returncode == 130
-    assert "dcmstore: ended at once; what was under way is given up" in text
+    assert "dcmstore: ended early; what was acknowledged is on disk, and what was not is for its sender to " in text
     assert "Traceback" not in text
+
+
+def test_an_interrupt_speaks_of_senders_only_where_there_are_some(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted(options: argparse.Namespace) -> int:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(echo, "command", interrupted)
+    assert cli.main(["echo", "localhost", "11112"]) == 130
+    assert capsys.readouterr().err == "dcmstore: interrupted\n"
 
 
 def test_where_passes_over_a_pipe(folder: Path) -> None:

@@ -95,8 +95,14 @@ def test_both_names_of_the_ae_title_work_in_any_case(tmp_path: Path, spelling: s
     ["IMG-DIR= Größe".encode(), b"\xef\xbb\xbf" + "IMG-DIR= Größe".encode(), "IMG-DIR= Größe".encode("cp1252")],
     ids=["utf-8", "utf-8 with a byte order mark", "windows-1252"],
 )
-def test_every_encoding_that_notepad_writes_is_read(tmp_path: Path, raw: bytes) -> None:
+def test_every_encoding_that_notepad_writes_today_is_read(tmp_path: Path, raw: bytes) -> None:
     assert read(tmp_path, raw).settings.img_dir == tmp_path / "Größe"
+
+
+@pytest.mark.parametrize(("mark", "encoding"), [(b"\xff\xfe", "utf-16-le"), (b"\xfe\xff", "utf-16-be")])
+def test_utf_16_is_refused_with_what_to_do(tmp_path: Path, mark: bytes, encoding: str) -> None:
+    with pytest.raises(ConfigurationError, match="line 1: is written in UTF-16; allowed is UTF-8: save it so"):
+        read(tmp_path, mark + "port= 104".encode(encoding))
 
 
 @pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
@@ -113,6 +119,11 @@ def test_an_unknown_key_is_a_warning_that_names_the_nearest(tmp_path: Path) -> N
     (warning,) = read(tmp_path, "port= 1\norder-by-patient= 1\n").warnings
     assert "line 2: unknown key 'order-by-patient' is ignored" in warning
     assert warning.endswith("the nearest known one is order-by-patientID")
+
+
+def test_an_unknown_key_that_resembles_none_gets_no_guess(tmp_path: Path) -> None:
+    (warning,) = read(tmp_path, "foo= 1\n").warnings
+    assert warning.endswith("line 1: unknown key 'foo' is ignored")
 
 
 def test_of_a_key_set_twice_the_last_counts_and_a_warning_says_so(tmp_path: Path) -> None:
@@ -149,6 +160,20 @@ WRONG = [
     ("prefer-syntax", ""),
     ("allowed-ae", "A,,B"),
     ("allowed-ae", "SEVENTEEN_LETTERS"),
+    ("allowed-ae", "CT1; CT2"),
+    ("allowed-ae", "CT1;CT2"),
+    ("allowed-ae", "*"),
+    ("allowed-ae", "CT*"),
+    ("allowed-ae", "CT?@192.0.2.1"),
+    ("allowed-ae", "CT1@192.0.2.4-192.0.2.9"),
+    ("allowed-hosts", "192.0.2.4-192.0.2.9"),
+    ("allowed-hosts", "192.0.2.4-9"),
+    ("allowed-hosts", "192.0.2.*"),
+    ("allowed-hosts", "192.0.2.4; 192.0.2.5"),
+    ("tls-names", "CT1:a;CT2:b"),
+    ("permissions", "0602"),
+    ("permissions", "0662"),
+    ("permissions", "0620"),
     ("max-associations", "0"),
     ("max-pdu", "100"),
     ("max-pdu", "16777217"),
@@ -176,6 +201,23 @@ def test_a_wrong_value_is_refused_with_file_line_key_value_and_what_is_allowed(
     assert repr(value.strip('"')) in message
     assert "allowed is " in message
     assert "\n" not in message
+
+
+def test_a_host_name_of_digits_and_hyphens_is_a_name(tmp_path: Path) -> None:
+    names = ("10-0-0-5", "192-0-2-4.hospital.example", "ct-1")
+    assert read(tmp_path, f"allowed-hosts= {', '.join(names)}\n").settings.allowed_hosts == names
+
+
+def test_a_problem_that_names_a_key_gets_its_file_and_line(tmp_path: Path) -> None:
+    read_back = read(tmp_path, "\nbind= 192.0.2.1\nAE= X\n")
+    path = tmp_path / "DcmStore.ini"
+    assert read_back.located("bind= '192.0.2.1': no") == f"{path}, line 2: bind= '192.0.2.1': no"
+    assert read_back.located("localAE= X: no") == f"{path}, line 3, AE: localAE= X: no"
+    assert read_back.located("port= 1: no") == f"{path}, default: port= 1: no"
+    for text in (f"{path}, line 2: bind= x: no", "nothing that is a key", "x= 1: no"):
+        assert read_back.located(text) == text
+    with pytest.raises(ConfigurationError, match=r"DcmStore\.ini, line 2: bind= x: no"), read_back.locating():
+        raise ConfigurationError("bind= x: no")
 
 
 @pytest.mark.parametrize("key", ["localAE", "AE"])
@@ -214,6 +256,22 @@ def test_a_line_without_an_equal_sign_is_refused(tmp_path: Path) -> None:
 def test_a_missing_file_is_refused_with_what_to_do(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match=r"can't be read: .*`dcmstore init DIR` makes one"):
         config.read(tmp_path / "none.ini")
+
+
+def test_a_folder_in_place_of_a_file_is_refused_with_what_to_do(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match=r"can't be read: .*; name the file in that folder$"):
+        config.read(tmp_path)
+
+
+def test_a_file_that_nobody_lets_us_read_is_not_said_to_be_missing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(path: Path) -> bytes:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "read_bytes", refused)
+    with pytest.raises(ConfigurationError, match="can't be read: Permission denied; let the user that runs dcmstore"):
+        config.read(tmp_path / "DcmStore.ini")
 
 
 @given(st.binary(max_size=300))

@@ -5,13 +5,13 @@ Root and mounts are needed, as in CI; elsewhere all of this is skipped, and the 
 
 import contextlib
 import os
+import select
 import shutil
 import signal
 import stat
-import struct
 import subprocess
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -20,6 +20,7 @@ import pytest
 from dcmstore.dimse.command import CommandSet
 from dcmstore.dimse.status import Status
 from dcmstore.settings import Settings
+from dcmstore.storage import files
 from dcmstore.storage.filing import Root
 from tests.support import (
     CT,
@@ -28,10 +29,10 @@ from tests.support import (
     Peer,
     Receiver,
     data_set,
-    element,
     running,
     store_request,
     stored_data_set,
+    with_title,
 )
 from torture import disks
 from torture import receiver as receivers
@@ -45,6 +46,7 @@ SOP_CLASSES = {Root.IMAGES: CT, Root.DOSE_REPORTS: XRAY_DOSE_SR}
 OTHER = {Root.IMAGES: Root.DOSE_REPORTS, Root.DOSE_REPORTS: Root.IMAGES}
 PIXELS = bytes(range(256)) * 800  # more than any of the full disks below still holds
 HALF = len(PIXELS) // 2
+LONGEST_WAIT = 10  # seconds
 
 mounts_are_impossible = disks.unavailable()
 pytestmark = pytest.mark.skipif(bool(mounts_are_impossible), reason=mounts_are_impossible or "mounts are possible")
@@ -208,14 +210,27 @@ class VanishedShare(Fault):
     def mount(self, folder: Path) -> None:
         program = disks.find_program("bindfs")
         assert program is not None
-        self.server = subprocess.Popen([program, "-f", self._behind, folder], stderr=subprocess.DEVNULL)
-        wait_for(lambda: self.server.poll() is not None or folder.is_mount())
+        with open("/proc/self/mountinfo", "rb") as mounts:
+            self.server = subprocess.Popen([program, "-f", self._behind, folder], stderr=subprocess.DEVNULL)
+            self._wait_for_mount(folder, mounts.fileno())
         if not folder.is_mount():
             raise DiskProblem(f"bindfs ended with exit code {self.server.returncode}")
 
+    def _wait_for_mount(self, folder: Path, mounts: int) -> None:
+        """Wait until it is there, or its server has ended; the system tells when its mounts change (proc(5))."""
+        ended = os.pidfd_open(self.server.pid)
+        poller = select.poll()
+        poller.register(mounts, select.POLLPRI)
+        poller.register(ended, select.POLLIN)
+        try:
+            while not folder.is_mount() and self.server.poll() is None and poller.poll(LONGEST_WAIT * 1000):
+                pass
+        finally:
+            os.close(ended)
+
     def strike(self, folder: Path) -> None:
         self.server.kill()
-        self.server.wait(10)
+        self.server.wait(LONGEST_WAIT)
 
     def mend(self, folder: Path) -> None:
         disks.unmount_at_once(folder)
@@ -310,15 +325,6 @@ class Scene:
         return {path.stem if path.suffix == ".dcm" else path.name: stored_data_set(path) for path in paths}
 
 
-def enhanced_report(uid: str) -> bytes:
-    """A dose report in a class that images' reports have too, as CT scanners send it."""
-    title = element(0x0008, 0x0100, "SH", b"113701") + element(0x0008, 0x0102, "SH", b"DCM")
-    item = struct.pack("<HHI", 0xFFFE, 0xE000, len(title)) + title
-    whole = data_set(uid, sop_class=ENHANCED_SR)
-    start = whole.index(b"\xe0\x7f\x10\x00")
-    return whole[:start] + element(0x0040, 0xA043, "SQ", item)
-
-
 def context_id(root: Root) -> int:
     return 2 * list(SOP_CLASSES).index(root) + 1
 
@@ -367,16 +373,6 @@ def staged(fault: Fault, struck: Root, place: Path, *, duplicates: str = "both")
         yield scene
 
 
-def wait_for(what: Callable[[], bool]) -> None:
-    tick = threading.Event()
-    for _ in range(1000):
-        with contextlib.suppress(OSError):
-            if what():
-                return
-        tick.wait(0.01)
-    raise AssertionError("it did not happen")
-
-
 # The facts ---------------------------------------------------------------------------------------------------------
 
 
@@ -413,12 +409,22 @@ def test_a_mended_disk_is_used_again_without_a_restart_and_has_all_that_was_ackn
 
 
 @pytest.mark.parametrize("fault", [fault for fault in FAULTS if fault.stops_open_files], ids=name_of, indirect=True)
-def test_an_object_under_way_when_its_disk_is_struck_is_refused_and_leaves_nothing(scene: Scene) -> None:
+def test_an_object_under_way_when_its_disk_is_struck_is_refused_and_leaves_nothing(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
     root = scene.struck
+    has_begun = threading.Event()
+    write_all = files.write_all
+
+    def write_and_tell(descriptor: int, buffers: Sequence[files.Buffer]) -> None:
+        write_all(descriptor, buffers)
+        has_begun.set()
+
+    monkeypatch.setattr(files, "write_all", write_and_tell)
     uid, encoded = scene.next_object(root)
     request = store_request(encoded, uid, SOP_CLASSES[root], context_id(root), 99)
     scene.peer.send(request[:HALF])
-    wait_for(lambda: any(path.stat().st_size for path in (scene.folder / ".incoming").glob("*.part")))
+    assert has_begun.wait(LONGEST_WAIT)
     scene.strike()
     scene.peer.send(request[HALF:])
     assert scene.peer.receive_response().status == Status.OUT_OF_RESOURCES
@@ -441,7 +447,7 @@ def test_a_dose_report_that_only_its_title_tells_lands_while_the_image_disk_is_f
     with staged(FullMemory(), Root.IMAGES, tmp_path) as scene, Peer(scene.receiver.port) as scanner:
         scene.strike()
         scanner.associate(ENHANCED_SR)
-        report = enhanced_report("1.2.9")
+        report = with_title(data_set("1.2.9", sop_class=ENHANCED_SR))
         assert scanner.store(report, "1.2.9", ENHANCED_SR).status == Status.SUCCESS
         assert stored_data_set(scene.receiver.rdsr / "1.2.9.dcm") == report
 

@@ -1,6 +1,7 @@
 """`dcmstore doctor`: each thing that goes wrong is made to go wrong, and told with what to do; nothing else changes."""
 
 import contextlib
+import errno
 import os
 import re
 import shutil
@@ -15,20 +16,25 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pydicom
 import pytest
 
 from dcmstore import cli, config, uids
+from dcmstore.access import NAME_AND_PASSCODE, Access
 from dcmstore.doctor import account, clock, disk, examination, history, trial, windows
 from dcmstore.doctor import specimen as specimens
 from dcmstore.doctor.findings import Finding, Kind
+from dcmstore.hosts import host_rule
 from dcmstore.logs import line
 from dcmstore.service import unit
 from dcmstore.settings import Settings
 from dcmstore.storage.filing import Root
 from dcmstore.ul import pdu
+from dcmstore.ul.items import UserIdentity, UserInformation
 from dcmstore.ul.pdu import AAssociateRJ
+from dcmstore.users import Users
 from tests.certificates import Authority
 from tests.hosted import Running
 from tests.support import CT, MR, Peer, association_request, data_set, free_port
@@ -390,7 +396,7 @@ def test_a_rejection_that_the_ini_does_not_want_is_a_fault(running: Running, doc
 
 def test_an_address_of_another_machine_is_no_place_to_listen(running: Running, doctor: Doctor) -> None:
     running.configure(port=free_port(), bind="192.0.2.77")
-    doctor().find("FAIL  bind= '192.0.2.77': not an address of this machine; set it to ")
+    doctor().find(r"FAIL  \S+, line \d: bind= '192.0.2.77': not an address of this machine; set it to ")
 
 
 def test_a_receiver_that_others_can_not_reach_gets_a_note(running: Running, doctor: Doctor) -> None:
@@ -447,6 +453,23 @@ def test_a_folder_that_is_none_is_a_fault(running: Running, doctor: Doctor, kind
     if kind == "file":
         (running.folder / "rdsr").write_text("")
     doctor().find("FAIL  .*RDSR-DIR= .*(is not a folder|does not exist)")
+
+
+def test_a_folder_that_can_not_be_looked_at_is_a_fault_and_the_rest_is_examined(
+    running: Running, doctor: Doctor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    images = running.folder / "images"
+    stat = os.stat
+
+    def broken(path: object, **options: Any) -> os.stat_result:
+        if path == images:
+            raise OSError(errno.ESTALE, "Stale file handle", str(path))
+        return stat(path, **options)  # type: ignore[call-overload, no-any-return]
+
+    monkeypatch.setattr(os, "stat", broken)
+    told = doctor()
+    told.find("FAIL  .*IMG-DIR= .* can't be looked at: Stale file handle; see to that disk or share")
+    told.find(r"ok    RDSR-DIR: a file is made")
 
 
 def test_what_a_killed_doctor_left_is_told_and_left(running: Running, doctor: Doctor) -> None:
@@ -702,26 +725,173 @@ def written(event: str, moment: str = "2026-11-25T10:00:00.000+01:00", **facts: 
     return f"{moment} WARNING {line(event, facts)}\n"
 
 
+STORED = {"outcome": "stored", "bytes": 1, "root": "IMG-DIR"}
+REJECTED = {"peer": "192.0.2.7:4000", "calling": "CT1", "called": "DCMSTORE"}
+BY_AE_TITLE = {**REJECTED, "reason": "calling-AE-title-not-recognized"}
+BY_USER = {**REJECTED, "reason": "no-reason-given"}
+
+
 def test_the_log_is_read_as_it_is_written() -> None:
-    facts = {"calling": 'a "b" = \\', "reason": "line\nbreak", "because": "plain", "times": 7}
+    facts = {**REJECTED, "calling": 'a "b" = \\', "reason": "line\nbreak", "because": "plain", "times": 7}
     parsed = history.parse(written("association.rejected", **facts))
     assert parsed is not None
     assert {name: parsed[name] for name in facts} == {name: str(value) for name, value in facts.items()}
-    assert parsed.times == 7
+
+
+WHOLE = (
+    written("association.rejected", **BY_AE_TITLE, because="CT1 is not in allowed-ae"),
+    written("context.rejected", calling="A", sop_class="B", uid="1.2", transfer_syntaxes="C", reason="D"),
+    written("instance.refused", calling="CT1", status="A700", reason="no room"),
+    written("instance.stored", **STORED),
+    written("receiver.failed", reason="port 104: taken"),
+    written("receiver.fault", reason="no more connections can be accepted"),
+    written("receiver.listening", ae="DCMSTORE"),
+)
+
+
+@pytest.mark.parametrize("raw", WHOLE)
+def test_every_line_of_interest_is_read(raw: str) -> None:
+    assert history.parse(raw) is not None
 
 
 @pytest.mark.parametrize(
     "raw",
-    ["", "rubbish", "2026-11-25T10:00:00.000+01:00 INFO    echo.answered", "yesterday INFO    instance.stored a=1",
-     '2026-11-25T10:00:00.000+01:00 INFO    instance.stored path="broken \\u00'],
+    ["", "rubbish\n", written("echo.answered", peer="192.0.2.7:4000"), written("instance.refused"),
+     written("instance.stored", **STORED).replace("2026-11-25", "yesterday"),
+     written("instance.stored", **STORED).replace("1 root", '"broken \\u00" root'),
+     written("instance.stored", **STORED).removesuffix("\n") + written("log.dropped", lines=3),
+     *(raw.removesuffix("\n") for raw in WHOLE),
+     *(raw.rpartition(" ")[0] + "\n" for raw in WHOLE[2:6])],
 )  # fmt: skip
-def test_what_is_no_line_of_interest_is_passed_over(raw: str) -> None:
-    parsed = history.parse(raw)
-    assert parsed is None or not parsed["path"]
+def test_what_is_no_whole_line_of_interest_is_passed_over(raw: str) -> None:
+    assert history.parse(raw) is None
+
+
+@pytest.mark.parametrize("number", ["", "some", "-1", "9" * 14, "9" * 5000, "1e9", "²"])
+def test_a_number_that_no_object_has_is_not_counted(number: str) -> None:
+    summary = history.Summary()
+    parsed = history.parse(written("instance.stored", **{**STORED, "bytes": number}))
+    assert parsed is not None
+    summary.add(parsed)
+    assert not summary.stored["IMG-DIR"]
+
+
+@pytest.mark.parametrize(
+    ("outcome", "counted"), [("stored", 500), ("numbered", 500), ("identical", 0), ("replaced", 0)]
+)
+def test_what_took_no_room_does_not_fill_the_disk(outcome: str, counted: int) -> None:
+    summary = history.Summary()
+    parsed = history.parse(written("instance.stored", outcome=outcome, bytes=500, root="IMG-DIR"))
+    assert parsed is not None
+    summary.add(parsed)
+    assert summary.stored["IMG-DIR"] == counted
+
+
+def write_log(running: Running, *lines: str) -> None:
+    (running.folder / "DcmStore.log").write_text("".join(lines), encoding="utf-8")
+
+
+def because(access: Access, *, host: str = "192.0.2.7", **identity: Any) -> str:
+    """Why the receiver refuses CT1, in its own words."""
+    request = replace(association_request(calling="CT1"), user_information=UserInformation(16_384, **identity))
+    refusal = access.refusal(request, host)
+    assert refusal is not None
+    assert refusal.because is not None
+    return refusal.because
+
+
+NETWORK = host_rule("198.51.100.0/24")
+SOMEBODY = Users({}).with_user("anna", b"secret")
+
+
+@pytest.mark.parametrize(
+    ("facts", "access", "advice"),
+    [
+        (BY_AE_TITLE, Access(ae_titles={"MR1": ()}), "add CT1 to allowed-ae if it may send$"),
+        (BY_AE_TITLE, Access(ae_titles={"CT1": (NETWORK,)}), "add CT1@192.0.2.7 to allowed-ae"),
+        (BY_AE_TITLE, Access(certificates={"CT1": "ct1.example"}), "see to the certificate that it shows at tls-port"),
+        (BY_USER, Access(hosts=(NETWORK,)), "add 192.0.2.7 to allowed-hosts"),
+        (BY_USER, Access(users=SOMEBODY, requires_user=True), "enter a user name and its passcode at that sender"),
+    ],
+)
+def test_what_to_do_about_a_refusal_follows_from_the_rule_behind_it(
+    facts: dict[str, object], access: Access, advice: str
+) -> None:
+    parsed = history.parse(written("association.rejected", **facts, because=because(access)))
+    assert parsed is not None
+    assert re.match(advice, history._rule_behind(parsed)[1].format(calling="CT1", host="192.0.2.7"))
+
+
+@pytest.mark.parametrize("name", [b"anna", b"x" * 60_000])
+def test_a_wrong_passcode_is_known_by_its_words_also_when_they_are_cut(name: bytes) -> None:
+    identity = UserIdentity(NAME_AND_PASSCODE, response_requested=False, primary=name, secondary=b"wrong")
+    words = because(Access(users=SOMEBODY), user_identity=identity)
+    parsed = history.parse(written("association.rejected", **BY_USER, because=words))
+    assert parsed is not None
+    setting, advice = history._rule_behind(parsed)
+    assert setting == "users"
+    assert "dcmstore user add" in advice
+
+
+BY_PASSCODE = written("association.rejected", **BY_USER, because="user 'anna' is unknown, or the passcode is wrong")
+BY_CERTIFICATE = written(
+    "association.rejected",
+    **BY_AE_TITLE,
+    because="tls-names binds CT1 to a certificate of ct1, and no certificate came",
+)
+
+
+def test_a_wrong_passcode_is_told_as_long_as_there_are_users(running: Running, doctor: Doctor) -> None:
+    users = running.folder / "users"
+    users.write_text("")
+    write_log(running, BY_PASSCODE)
+    running.configure(port=free_port(), users="users")
+    doctor().find(
+        "note  CT1 at 192.0.2.7 was rejected: user 'anna' is unknown, or the passcode is wrong .*; enter both"
+    )
+    running.configure(port=free_port())
+    doctor().find(r"ok    DcmStore\.log since .*: nobody was turned away who would be again")
+
+
+@pytest.mark.parametrize("certificate", ["ct1", "other"])
+def test_a_wrong_certificate_is_told_as_long_as_certificates_are_bound(
+    running: Running, doctor: Doctor, certificate: str
+) -> None:
+    write_log(running, BY_CERTIFICATE)
+    running.configure(port=free_port(), tls_names=f"CT1:{certificate}")
+    told = doctor()
+    told.find("note  CT1 at 192.0.2.7 was rejected: tls-names binds CT1 .*; see to the certificate that it shows")
+    assert "allowed-ae" not in "".join(told)
+    running.configure(port=free_port())
+    doctor().find(r"ok    DcmStore\.log since .*: nobody was turned away who would be again")
+
+
+def test_a_sender_that_is_in_allowed_ae_by_now_is_not_told_for_the_certificate_that_the_log_can_not_show(
+    running: Running, doctor: Doctor
+) -> None:
+    write_log(running, written("association.rejected", **BY_AE_TITLE, because="CT1 is not in allowed-ae"))
+    running.configure(port=free_port(), tls_names="CT1:ct1", allowed_ae="CT1")
+    doctor().find(r"ok    DcmStore\.log since .*: nobody was turned away who would be again")
+
+
+FAULT = written("receiver.fault", reason="no more connections can be accepted")
+LISTENING = written("receiver.listening", ae="DCMSTORE")
+
+
+def test_an_end_that_nobody_asked_for_is_told_as_that(running: Running, doctor: Doctor) -> None:
+    running.configure(port=free_port())
+    write_log(running, LISTENING, FAULT)
+    told = doctor()
+    told.find("FAIL  the receiver ended by itself on .*: no more connections can be accepted; start it again")
+    assert "the last start failed" not in "".join(told)
+    write_log(running, LISTENING, FAULT, LISTENING, FAULT, LISTENING)
+    doctor().find(
+        "note  the receiver ended by itself 2 times, the last time on .*: no more connections can be accepted"
+    )
 
 
 def test_files_put_aside_are_read_too_and_only_so_much(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    lines = [written("instance.stored", bytes=1, root="IMG-DIR") for _ in range(30)]
+    lines = [written("instance.stored", **STORED) for _ in range(30)]
     for number, name in enumerate(("DcmStore.log.2", "DcmStore.log.1", "DcmStore.log")):
         (tmp_path / name).write_text("".join(lines[10 * number : 10 * number + 10]))
     assert history.summarize(tmp_path / "DcmStore.log").stored["IMG-DIR"] == 30
@@ -854,6 +1024,16 @@ def test_long_paths_that_are_off_get_a_note_and_on_none() -> None:
 
 
 # --- the whole ----------------------------------------------------------------------------------------
+
+
+def test_keys_that_contradict_each_other_are_a_fault_and_the_rest_is_examined(running: Running, doctor: Doctor) -> None:
+    running.configure(port=(port := free_port()))
+    running.start()
+    running.configure(port=port, require_user=1)
+    told = doctor()
+    told.find(r"FAIL  \S+, line \d: require-user= 1: there are no users; set users= to a file")
+    told.find(r"note  port \d+: .* and who has it can't be asked: it is not known who may send: require-user= 1: ")
+    told.find("ok    RDSR-DIR: a file is made")
 
 
 def test_a_wrong_ini_is_a_usage_error(running: Running, capsys: pytest.CaptureFixture[str]) -> None:

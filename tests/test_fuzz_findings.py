@@ -1,6 +1,11 @@
-"""What fuzzing has found stays mended, and every input that is kept holds its invariants, without atheris."""
+"""What fuzzing has found stays mended, and every input that is kept holds its invariants, without atheris.
 
+And the campaign itself: what it must count as a finding, with a fuzzer that only pretends to run.
+"""
+
+import subprocess
 import zlib
+from pathlib import Path
 
 import pytest
 
@@ -8,7 +13,9 @@ from dcmstore import uids
 from dcmstore.errors import CannotUnderstand
 from dcmstore.storage import header
 from dcmstore.storage.header import HeaderReader
-from fuzz import corpus
+from fuzz import campaign, corpus, flaws
+from fuzz.campaign import Plan, Result
+from fuzz.flaws import FLAWS
 from fuzz.targets import TARGETS
 from tests.support import data_set, element
 
@@ -54,3 +61,70 @@ def test_a_title_without_a_code_and_with_a_sequence_in_it_is_no_rubbish() -> Non
     reader.end()
     reader.check_size(len(encoded))
     assert reader.values == {}
+
+
+# Campaigns ---------------------------------------------------------------------------------------------------------
+
+
+class Fuzzer:
+    """Ends with an exit code, and leaves an input of this name if there is one."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, exit_code: int, leaves: str = "") -> None:
+        self.exit_code = exit_code
+        self.leaves = leaves
+        monkeypatch.setattr(subprocess, "run", self._run)
+
+    def _run(self, command: list[object], **_: object) -> subprocess.CompletedProcess[str]:
+        (prefix,) = (str(word).partition("=")[2] for word in command if str(word).startswith("-artifact_prefix="))
+        if self.leaves:
+            Path(prefix + self.leaves).touch()
+        said = "Violation: of an invariant" if self.leaves else ""
+        return subprocess.CompletedProcess(command, self.exit_code, f"{said}\nnumber_of_executed_units: 3\n", "")
+
+
+def run_a_campaign(monkeypatch: pytest.MonkeyPatch, findings: Path) -> Result:
+    monkeypatch.setattr(campaign, "FINDINGS", findings)
+    (result,) = campaign.run([TARGETS["log"]], Plan(seconds=1, seed=1))
+    return result
+
+
+def test_a_fuzzer_that_finds_nothing_gives_no_finding(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    Fuzzer(monkeypatch, exit_code=0)
+    result = run_a_campaign(monkeypatch, tmp_path)
+    assert (result.inputs, result.findings) == (3, ())
+
+
+def test_what_a_campaign_before_has_found_is_a_finding_again(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    Fuzzer(monkeypatch, exit_code=77, leaves="crash-0815")
+    for _ in range(2):
+        assert run_a_campaign(monkeypatch, tmp_path).findings == ("log-crash-0815",)
+    assert [path.name for path in tmp_path.iterdir()] == ["log-crash-0815"]
+
+
+def test_a_fuzzer_that_fails_without_leaving_an_input_is_a_finding(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    Fuzzer(monkeypatch, exit_code=1)
+    assert run_a_campaign(monkeypatch, tmp_path).findings == ("exit code 1",)
+
+
+def broken_copy(folder: Path) -> Path:
+    module = folder / "src/dcmstore" / FLAWS[0].module
+    module.parent.mkdir(parents=True)
+    module.write_text(FLAWS[0].line)
+    return folder
+
+
+def test_a_flaw_is_found_when_the_fuzzer_leaves_an_input(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    Fuzzer(monkeypatch, exit_code=77, leaves="crash-0815")
+    assert flaws.find(FLAWS[0], broken_copy(tmp_path)).endswith("Violation: of an invariant")
+
+
+def test_a_broken_copy_that_does_not_start_shows_no_flaw(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    Fuzzer(monkeypatch, exit_code=1)
+    assert flaws.find(FLAWS[0], broken_copy(tmp_path)) == "NOT FOUND, exit code 1"
+
+
+def test_a_target_that_fails_on_the_unbroken_copy_is_unfit(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    Fuzzer(monkeypatch, exit_code=1)
+    assert flaws.unfit(["log"], tmp_path) == ["log"]

@@ -390,6 +390,21 @@ def test_a_header_that_does_not_end_is_given_up(
         read(endless, transfer_syntax, pieces=itertools.repeat(size))
 
 
+@pytest.mark.parametrize("transfer_syntax", [EXPLICIT, DEFLATED])
+def test_a_header_of_five_megabytes_is_given_up(transfer_syntax: str) -> None:
+    pair = struct.pack("<HH2s2xI", 0x0008, 0x1115, b"SQ", 0xFFFF_FFFF) + _sequence_end()
+    endless = pair * (5 * 1024 * 1024 // len(pair))
+    with pytest.raises(CannotUnderstand, match="no header ends within"):
+        read(deflate(endless) if transfer_syntax == DEFLATED else endless, transfer_syntax)
+
+
+def test_the_headers_of_real_files_are_a_thousandth_of_what_is_allowed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(header, "MAX_HEADER", header.MAX_HEADER // 1000)
+    for path in shipped_files() + real_dose_reports():
+        encoded, transfer_syntax, values, title = file_seen_by_pydicom(path)
+        assert stripped(read(encoded, transfer_syntax)) == values | title
+
+
 def test_a_deflated_header_that_does_not_end_is_given_up_even_while_a_value_is_passed_over(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -666,6 +681,23 @@ def test_rubbish_is_no_data_set_that_lacks_everything(encoded: bytes, syntax: st
         reader.receive(memoryview(encoded))
         reader.end()
         reader.check_size(len(encoded))
+
+
+@pytest.mark.parametrize("syntax", [EXPLICIT, IMPLICIT, BIG_ENDIAN, JPEG])
+@pytest.mark.parametrize("size", [8, 16, 1000])
+def test_zeros_are_no_data_set_of_empty_elements(syntax: str, size: int) -> None:
+    with pytest.raises(CannotUnderstand):
+        read(bytes(size), syntax)
+
+
+@pytest.mark.parametrize("syntax", [EXPLICIT, IMPLICIT])
+def test_an_element_of_a_command_set_is_no_part_of_a_data_set(syntax: str) -> None:
+    """PS3.5 7.1."""
+    ds = Dataset()
+    ds.SOPInstanceUID = "1.2.3"
+    of_command = element(0x0000, 0x0900, "US", b"\0\0") if syntax == EXPLICIT else struct.pack("<HHIH", 0, 0x900, 2, 0)
+    with pytest.raises(CannotUnderstand, match=r"\(0000,0900\) belongs to a command set"):
+        read(encode(ds, syntax) + of_command, syntax)
 
 
 @pytest.mark.parametrize("syntax", [EXPLICIT, uids.EXPLICIT_VR_BIG_ENDIAN])

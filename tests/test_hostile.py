@@ -1,6 +1,10 @@
-"""Peers that do not end, at a server in this process; `torture.hostile` has the same at full size."""
+"""Peers that do not end, at a server in this process; `torture.hostile` has the same at full size.
+
+And what the senders of the torture must hear: a receiver that answers wrongly is no receiver that is gone.
+"""
 
 import contextlib
+import random
 import socket
 import struct
 import sys
@@ -11,17 +15,23 @@ import pytest
 from dcmstore.connection import MAX_IGNORED
 from dcmstore.dimse.status import Status
 from dcmstore.server import MAX_UNASSOCIATED
-from dcmstore.services import operation
 from dcmstore.settings import Settings
+from dcmstore.storage import space
+from dcmstore.storage.store import Duplicates
 from dcmstore.ul import pdu
 from dcmstore.ul.pdu import AAbort, AReleaseRP, AReleaseRQ
-from tests.support import Peer, Receiver, association_request, data_set, running, store_request
-
-
-def fragment(data: bytes, *, is_command: bool = False) -> bytes:
-    """A PDU with one fragment that is not the last."""
-    pdv = pdu.PDV_HEADER.pack(len(data) + 2, 1, int(is_command)) + data
-    return pdu.PDU_HEADER.pack(4, len(pdv)) + pdv
+from tests.support import (
+    Peer,
+    Receiver,
+    WrongAnswer,
+    association_request,
+    data_set,
+    fragment,
+    running,
+    store_command,
+)
+from torture.ledger import Ledger
+from torture.senders import SENDERS, Senders
 
 
 def pour(peer: Peer, data: bytes, most: int) -> bool:
@@ -32,11 +42,6 @@ def pour(peer: Peer, data: bytes, most: int) -> bool:
     except OSError:
         return True
     return False
-
-
-def command_of_a_store(uid: str = "1.2.3.4") -> bytes:
-    whole = store_request(data_set(), uid)
-    return whole[: 6 + pdu.PDU_HEADER.unpack_from(whole)[1]]
 
 
 ENDINGS = {
@@ -57,10 +62,11 @@ def test_a_peer_that_goes_on_after_the_end_is_cut(receiver: Receiver, data: byte
             assert other.store(data_set()).status == Status.SUCCESS
 
 
-def test_an_endless_data_set_is_aborted_and_leaves_nothing(tmp_path: Path) -> None:
+def test_an_endless_data_set_is_aborted_and_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(space, "MAX_PASSED_OVER", 1024 * 1024)
     with running(tmp_path, Settings(max_object_size=1)) as receiver, Peer(receiver.port) as peer:
         peer.associate()
-        peer.send(command_of_a_store())
+        peer.send(store_command())
         assert not pour(peer, fragment(bytes(16_000)), 3 * 1024 * 1024)
         assert isinstance(peer.receive(), AAbort)
         assert receiver.files() == []
@@ -69,10 +75,10 @@ def test_an_endless_data_set_is_aborted_and_leaves_nothing(tmp_path: Path) -> No
 def test_an_endless_data_set_of_a_refused_message_is_aborted(
     receiver: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(operation, "MAX_PASSED_OVER", 1024 * 1024)
+    monkeypatch.setattr(space, "MAX_PASSED_OVER", 1024 * 1024)
     with Peer(receiver.port) as peer:
         peer.associate()
-        peer.send(command_of_a_store("no UID"))
+        peer.send(store_command("no UID"))
         assert not pour(peer, fragment(bytes(16_000)), 3 * 1024 * 1024)
         assert isinstance(peer.receive(), AAbort)
 
@@ -111,3 +117,52 @@ def test_connections_that_are_reset_or_half_closed_leave_no_connection_behind(re
     for connection in receiver.server.connections():
         connection.join(10)
     assert receiver.server.connections() == []
+
+
+# The senders of the torture ----------------------------------------------------------------------------------------
+
+
+def faults_at_a_receiver_that_answers(answer: bytes, *, may_end: bool = False) -> list[str]:
+    """What senders tell of a receiver whose only answer is this, before it closes."""
+    senders = Senders(Ledger(random.Random(1), Duplicates.BOTH), may_end=may_end)
+    with socket.create_server(("127.0.0.1", 0)) as listener, contextlib.ExitStack() as opened:
+        senders.start(listener.getsockname()[1])
+        for _ in range(SENDERS):
+            connection, _ = listener.accept()
+            opened.enter_context(connection).recv(65536)
+            connection.sendall(answer)
+            connection.shutdown(socket.SHUT_WR)
+        senders.end()
+    return senders.faults
+
+
+WRONG = {
+    "no DICOM": b"HTTP/1.1 400 Bad Request",
+    "another PDU": pdu.encode(AReleaseRP()),
+    "a PDU that breaks off inside": b"\x02\x00\x00\x00\x00\x04\x00\x01\x00\x00",
+}
+
+
+@pytest.mark.parametrize("may_end", [False, True])
+@pytest.mark.parametrize("answer", WRONG.values(), ids=WRONG.keys())
+def test_each_sender_tells_a_wrong_answer(answer: bytes, may_end: bool) -> None:
+    assert len(faults_at_a_receiver_that_answers(answer, may_end=may_end)) == SENDERS
+
+
+def test_a_receiver_that_is_gone_is_no_fault() -> None:
+    assert faults_at_a_receiver_that_answers(b"") == []
+
+
+def test_an_abort_is_a_fault_unless_the_receiver_stops() -> None:
+    abort = pdu.encode(AAbort(0, 0))
+    assert len(faults_at_a_receiver_that_answers(abort)) == SENDERS
+    assert faults_at_a_receiver_that_answers(abort, may_end=True) == []
+
+
+def test_a_release_that_is_answered_otherwise_is_a_wrong_answer() -> None:
+    ours, theirs = socket.socketpair()
+    with theirs, Peer(0, connection=ours) as peer:
+        theirs.sendall(pdu.encode(AAbort(0, 0)))
+        with pytest.raises(WrongAnswer) as caught:
+            peer.release()
+        assert isinstance(caught.value.arrived, AAbort)

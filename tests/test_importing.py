@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 
 from dcmstore import cli, importing
+from dcmstore.commands import imports
+from dcmstore.errors import ConfigurationError
 from dcmstore.importing import Imported, Verdict
 from dcmstore.storage import part10
 from dcmstore.storage.filing import FilingPolicy, Root
@@ -39,7 +41,8 @@ def write(folder: Path, uid: str, *, name: str = "", pixels: bytes = b"1234") ->
 
 
 def run(store: Store, *folders: Path, move: bool = False) -> list[Imported]:
-    return list(importing.import_files(importing.find_files(folders), store, move=move))
+    sources = importing.find_files(folders, pytest.fail)
+    return list(importing.import_files(sources, store, move=move))
 
 
 def test_a_file_is_filed_with_its_bytes_and_its_source(store: Store, tmp_path: Path) -> None:
@@ -149,7 +152,7 @@ def test_our_working_folders_are_not_imported(tmp_path: Path) -> None:
     write(tmp_path / "images" / ".incoming", "1.1")
     write(tmp_path / "images" / "QUARANTINE", "1.2")
     kept = write(tmp_path / "images" / "PAT", "1.3")
-    assert importing.find_files([tmp_path / "images"]) == [kept]
+    assert importing.find_files([tmp_path / "images"], pytest.fail) == [kept]
 
 
 # --- the command ---------------------------------------------------------------------------------
@@ -288,5 +291,64 @@ def test_an_import_leaves_a_line_a_file_in_its_log(place: Path) -> None:
     (place / "old" / "notes.txt").write_text("not DICOM")
     assert command(place, "import", "old").returncode == 0
     log = (place / "DcmStore-import.log").read_text()
-    assert "file.imported source=old/1.2.3.any became=filed file=1.2.3.dcm outcome=stored" in log
-    assert 'file.imported source=old/notes.txt became="not objects"' in log
+    assert "file.imported source=1.2.3.any became=filed file=1.2.3.dcm outcome=stored" in log
+    assert 'file.imported source=notes.txt became="not objects"' in log
+
+
+@pytest.mark.parametrize(("log_patient", "source"), [("0", "1.2.3.any"), ("1", "old/DOE^JOHN/1.2.3.any")])
+def test_the_log_of_an_import_names_the_folders_of_an_archive_only_where_it_may_name_patients(
+    place: Path, log_patient: str, source: str
+) -> None:
+    with (place / "DcmStore.ini").open("a") as ini:
+        ini.write(f"log-patient= {log_patient}\n")
+    write(place / "old" / "DOE^JOHN", "1.2.3")
+    assert command(place, "import", "old").returncode == 0
+    log = (place / "DcmStore-import.log").read_text()
+    assert f"file.imported source={source} became=filed" in log
+    assert ("DOE" in log) is (log_patient == "1")
+
+
+@pytest.mark.parametrize(
+    ("keys", "listed"),
+    [
+        ("", "DcmStore-import.log has a line for each; --dry-run prints them with their folders\n"),
+        ("logfile= 0\n", "not objects: --dry-run prints them\n"),
+        ("log-level= warning\n", "not objects: --dry-run prints them\n"),
+    ],
+)
+def test_an_import_says_where_files_that_are_no_objects_are_listed(place: Path, keys: str, listed: str) -> None:
+    with (place / "DcmStore.ini").open("a") as ini:
+        ini.write(keys)
+    write(place / "old", "1.2.3")
+    assert "not objects:" not in command(place, "import", "old").stdout
+    (place / "old" / "notes.txt").write_text("not DICOM")
+    assert command(place, "import", "old").stdout.endswith(listed)
+
+
+def test_folders_that_can_not_be_read_are_told_and_the_others_are_imported(
+    place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write(place / "old" / "a", "1.2.3")
+    write(place / "old" / "b", "1.2.4")
+    scandir = os.scandir
+
+    def refused(path: str) -> object:
+        if os.path.basename(path) == "a":
+            raise PermissionError(13, "Permission denied", path)
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refused)
+    for more in ([], ["--dry-run"]):
+        assert cli.main(["import", "--config", str(place / "DcmStore.ini"), *more, str(place / "old")]) == 1
+        told = capsys.readouterr()
+        assert f"dcmstore: {place}/old/a: Permission denied; what is in it is left out\n" in told.err
+        assert told.out.splitlines()[-1].startswith("1 ")
+
+
+def test_a_folder_that_can_not_be_looked_at_is_one_line(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(path: object, **_: object) -> None:
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(os, "stat", broken)
+    with pytest.raises(ConfigurationError, match="FOLDER /share: can't be looked at: Input/output error"):
+        imports._require(Path("/share"))

@@ -3,6 +3,7 @@
 import contextlib
 import ctypes
 import ctypes.util
+import errno
 import os
 import random
 import re
@@ -346,7 +347,31 @@ def test_profiles_without_a_profile_are_an_error(file: Path) -> None:
 def test_an_unknown_profile_is_an_error_that_lists_them(file: Path) -> None:
     with pytest.raises(ConfigurationError) as caught:
         read(file, TWO, "Third")
-    assert str(caught.value) == f"{file}, line 9: has no profile 'Third'; allowed as `profile` is Hospital, Second"
+    assert str(caught.value) == f"profile= 'Third': allowed is Hospital, Second, as {file}, line 9 has them"
+
+
+def test_an_unknown_profile_is_an_error_in_the_line_of_the_ini_that_asks_for_it(file: Path) -> None:
+    file.write_text(TWO)
+    ini = file.parent / "DcmStore.ini"
+    ini.write_text("port= 0\nprofile= Third\n")
+    with pytest.raises(ConfigurationError) as caught:
+        profile.in_force(config.read(ini))
+    expected = f"{ini}, line 2: profile= 'Third': allowed is Hospital, Second, as {file}, line 9 has them"
+    assert str(caught.value) == expected
+
+
+def test_a_file_that_can_not_be_looked_at_is_not_taken_for_none(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ini = file.parent / "DcmStore.ini"
+    ini.write_text("")
+    configuration = config.read(ini)
+
+    def broken(path: Path, **_: object) -> None:
+        raise OSError(errno.EIO, "Input/output error", os.fspath(path))
+
+    monkeypatch.setattr(profile.os, "stat", broken)
+    monkeypatch.setattr(Path, "read_bytes", broken)
+    with pytest.raises(ConfigurationError, match=r"PresContext\.ini: can't be read: Input/output error; see to "):
+        profile.in_force(configuration)
 
 
 def test_an_empty_file_is_an_error(file: Path) -> None:
@@ -356,7 +381,9 @@ def test_an_empty_file_is_an_error(file: Path) -> None:
 
 def test_a_file_that_cannot_be_read_is_an_error(file: Path) -> None:
     file.mkdir()
-    with pytest.raises(ConfigurationError, match=r"PresContextCfg\.ini: can't be read: Is a directory$"):
+    with pytest.raises(
+        ConfigurationError, match=r"PresContextCfg\.ini: can't be read: Is a directory; name the file in "
+    ):
         profile.read(file)
 
 
@@ -387,7 +414,7 @@ def test_any_file_gives_a_profile_or_one_line(tmp_path_factory: pytest.TempPathF
         taken = read(file, raw, name)
     except ConfigurationError as error:
         assert len(str(error).splitlines()) == 1
-        assert str(error).startswith(f"{file}, line ")
+        assert str(error).startswith((f"{file}, line ", f"profile= {name!r}: "))
         return
     assert taken.name in taken.names
     assert all(len(warning.splitlines()) == 1 for warning in taken.warnings)

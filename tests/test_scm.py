@@ -7,7 +7,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path, PureWindowsPath
+from pathlib import Path, PurePath, PureWindowsPath
 
 import pytest
 
@@ -16,12 +16,13 @@ from dcmstore.config import Configuration
 from dcmstore.errors import ConfigurationError
 from dcmstore.service import windows_rights, winsvc
 from dcmstore.service.advapi import Progress, Setup
-from dcmstore.service.manager import InstallOptions, Plan, ServiceError, State
+from dcmstore.service.manager import InstallOptions, ServiceError, State
 from dcmstore.service.scm import WindowsManager
 from dcmstore.service.windows_machine import Program, Record
 from tests.scm_support import RUNNING, STOPPED, Windows, carry_out, pending
 
 SID = "S-1-5-80-2000778522-165402745-1909082062-198811543-3030893236"
+SERVICE_PAUSED = 7  # no state of ours
 RULE = "name=Dicom Store Service (DcmStoreService)"
 EXE = r"C:\Dicom Store\bin\DcmStoreService.exe"
 CHANGES = {
@@ -146,7 +147,8 @@ def test_what_delete_has_to_undo_is_written_down_before_it_is_done(
 ) -> None:
     install(manager, ini, firewall=True)
     kinds = [change[0] for change in windows.changes]
-    assert kinds == ["CreateServiceW", *["ChangeServiceConfig2W"] * 5, "record", *["icacls"] * 4, "netsh"]
+    change = "ChangeServiceConfig2W"
+    assert kinds == ["CreateServiceW", *[change] * 4, "record", change, *["icacls"] * 4, "netsh"]
     assert windows.records.record == Record(
         (
             (r"C:\Dicom Store\bin", "(OI)(CI)(RX)"),
@@ -155,6 +157,7 @@ def test_what_delete_has_to_undo_is_written_down_before_it_is_done(
             (str(ini.parent / "rdsr"), "(OI)(CI)(M)"),
         ),
         "104",
+        180,
     )
 
 
@@ -277,19 +280,24 @@ def test_another_account_needs_another_installation(installed: Windows, manager:
         install(manager, ini, account="lab")
 
 
-@pytest.mark.parametrize("verb", ["install", "delete", "start", "reload"])
+@pytest.mark.parametrize("progress", [RUNNING, STOPPED, Progress(SERVICE_PAUSED)])
+@pytest.mark.parametrize("verb", ["install", "delete", "start", "stop", "reload", "outdated"])
 def test_the_service_of_the_original_is_left_alone(
-    windows: Windows, manager: WindowsManager, ini: Path, verb: str
+    windows: Windows, manager: WindowsManager, ini: Path, verb: str, progress: Progress
 ) -> None:
     windows.library.installed = Setup(r"C:\DcmStore\DcmStoreService.exe", "LocalSystem", "Dicom Store Service")
-    verbs: dict[str, Callable[[], Plan]] = {
+    windows.library.states = [progress]
+    verbs: dict[str, Callable[[], object]] = {
         "install": lambda: manager.install(config.read(ini), InstallOptions()),
         "delete": manager.delete,
         "start": manager.start,
+        "stop": manager.stop,
         "reload": manager.reload,
+        "outdated": manager.outdated,
     }
     with pytest.raises(ServiceError, match="another program"):
         verbs[verb]()
+    assert windows.changes == []
 
 
 def test_another_folder_in_the_ini_gets_its_rights_by_installing_once_more(
@@ -303,6 +311,76 @@ def test_another_folder_in_the_ini_gets_its_rights_by_installing_once_more(
     assert said == ["it was installed already, and has what its ini needs now"]
 
 
+def test_a_running_service_keeps_its_rights_on_the_folder_that_it_still_files_in(
+    installed: Windows, manager: WindowsManager, ini: Path
+) -> None:
+    images, new = ini.parent / "images", ini.parent / "new"
+    new.mkdir()
+    add_line(ini, "IMG-DIR= new")
+    installed.library.states = [RUNNING]
+    said, _ = carry_out(manager.install(config.read(ini), InstallOptions()))
+    assert installed.changes[1:] == [granted(new, "(OI)(CI)(M)")]
+    assert "`dcmstore reload`" in said[0]
+    assert f"as long as it runs it keeps its rights on {images}" in said[0]
+    assert manager.outdated() == []
+    with pytest.raises(ServiceError, match=r"already installed, for .*\n.* keeps its rights on "):
+        install(manager, ini)
+
+
+@pytest.mark.parametrize("end", ["install", "delete"])
+def test_what_a_running_service_kept_is_taken_back_once_it_is_stopped(
+    installed: Windows, manager: WindowsManager, ini: Path, end: str
+) -> None:
+    (ini.parent / "new").mkdir()
+    add_line(ini, "IMG-DIR= new")
+    installed.library.states = [RUNNING]
+    install(manager, ini)
+    installed.changes.clear()
+    installed.library.states = [STOPPED]
+    carry_out(manager.install(config.read(ini), InstallOptions()) if end == "install" else manager.delete())
+    assert taken_back(ini.parent / "images") in installed.changes
+    assert (taken_back(ini.parent / "new") in installed.changes) == (end == "delete")
+
+
+def test_fewer_rights_on_the_same_folder_are_given_once_the_service_is_stopped(
+    installed: Windows, manager: WindowsManager, ini: Path
+) -> None:
+    add_line(ini, "logfile= 0")
+    installed.library.states = [RUNNING]
+    install(manager, ini)
+    assert taken_back(ini.parent) not in installed.changes
+    installed.changes.clear()
+    installed.library.states = [STOPPED]
+    install(manager, ini)
+    assert installed.changes[1:] == [taken_back(ini.parent), granted(ini.parent, "(OI)(NP)(RX)")]
+
+
+def test_a_longer_stop_is_told_and_granted_by_installing_once_more(
+    installed: Windows, manager: WindowsManager, ini: Path
+) -> None:
+    add_line(ini, "stop-timeout= 300")
+    (told,) = manager.outdated()
+    assert "`dcmstore service install` once more" in told
+    install(manager, ini)
+    assert installed.changes[1:] == [("ChangeServiceConfig2W", winsvc.SERVICE_CONFIG_PRESHUTDOWN_INFO, (615_000,))]
+    assert manager.outdated() == []
+
+
+def test_a_shorter_stop_counts_once_the_service_is_stopped(
+    windows: Windows, manager: WindowsManager, ini: Path
+) -> None:
+    add_line(ini, "stop-timeout= 300")
+    install(manager, ini)
+    windows.changes.clear()
+    add_line(ini, "stop-timeout= 200")
+    windows.library.states = [RUNNING]
+    with pytest.raises(ServiceError, match="already installed"):
+        install(manager, ini)
+    windows.library.states = [STOPPED]
+    install(manager, ini)
+    assert windows.changes[1:] == [("ChangeServiceConfig2W", winsvc.SERVICE_CONFIG_PRESHUTDOWN_INFO, (415_000,))]
+
+
 def test_another_port_gets_another_rule_of_the_firewall(windows: Windows, manager: WindowsManager, ini: Path) -> None:
     install(manager, ini, firewall=True)
     windows.changes.clear()
@@ -310,6 +388,35 @@ def test_another_port_gets_another_rule_of_the_firewall(windows: Windows, manage
     install(manager, ini)
     assert [change[3:5] for change in windows.changes[1:]] == [("delete", "rule"), ("add", "rule")]
     assert "localport=11112" in windows.changes[2]
+
+
+def test_ports_that_change_places_need_no_other_rule_of_the_firewall(
+    windows: Windows, manager: WindowsManager, ini: Path
+) -> None:
+    add_line(ini, "tls-port= 2762")
+    install(manager, ini, firewall=True)
+    windows.changes.clear()
+    ini.write_text(ini.read_text().replace("port= 104", "port= 2762").replace("tls-port= 2762", "tls-port= 104"))
+    install(manager, ini)
+    assert [change[0] for change in windows.changes] == ["record"]
+
+
+def test_the_port_of_a_running_service_stays_open_until_it_is_stopped(
+    windows: Windows, manager: WindowsManager, ini: Path
+) -> None:
+    install(manager, ini, firewall=True)
+    windows.changes.clear()
+    add_line(ini, "port= 11112")
+    windows.library.states = [RUNNING]
+    said, _ = carry_out(manager.install(config.read(ini), InstallOptions()))
+    (rule,) = windows.changes[1:]
+    assert (rule[3], rule[9]) == ("add", "localport=11112")
+    assert "it keeps port 104 in the firewall" in said[0]
+    windows.changes.clear()
+    windows.library.states = [STOPPED]
+    install(manager, ini)
+    assert [change[3] for change in windows.changes[1:]] == ["delete", "add"]
+    assert windows.changes[2][9] == "localport=11112"
 
 
 def test_the_account_is_kept_when_none_is_named(windows: Windows, manager: WindowsManager, ini: Path) -> None:
@@ -324,25 +431,39 @@ def test_the_account_is_kept_when_none_is_named(windows: Windows, manager: Windo
 def test_a_share_needs_an_account_that_is_known_there(windows: Windows, manager: WindowsManager, ini: Path) -> None:
     windows.remote = str(ini.parent / "images")
     plan = manager.install(config.read(ini), InstallOptions())
-    assert f"IMG-DIR= {ini.parent / 'images'} is on another machine" in plan.done
+    assert f"IMG-DIR {ini.parent / 'images'}: services do not know the letter" in plan.done
     assert not [action for action in plan.actions if action.text.startswith(f'icacls "{ini.parent / "images"}"')]
 
 
 @pytest.mark.parametrize(
     ("folder", "account", "told"),
     [
-        (r"\\server\share\images", "NT AUTHORITY\\LocalService", "is nobody"),
-        (r"\\server\share\images", r"HOSPITAL\lab", r"HOSPITAL\lab needs the right to change files there"),
-        (r"Z:\images", r"HOSPITAL\lab", r"Z: is a letter that only you have: write \\server\share in its place"),
+        (r"\\nas\dicom", "NT AUTHORITY\\LocalService", "has no name there; delete the service, and install it with"),
+        (r"\\nas\dicom", "nt authority\\localservice", "has no name there"),
+        (r"\\?\UNC\nas\dicom\a", "NT AUTHORITY\\LocalService", "has no name there"),
+        (r"\\nas\dicom", None, "has no name there; `dcmstore service install` needs `--account DOMAIN\\NAME`"),
+        (r"\\nas\dicom", "LocalSystem", "as this computer's (NAME$)"),
+        (r"\\nas\dicom", r".\LocalSystem", "as this computer's (NAME$)"),
+        (r"\\nas\dicom", r"NT AUTHORITY\NETWORKSERVICE", "as this computer's (NAME$)"),
+        (r"\\nas\dicom", r"NT SERVICE\DcmStoreService", "as this computer's (NAME$)"),
+        (r"\\nas\dicom", r"HOSPITAL\lab", r"HOSPITAL\lab needs the right to change files there"),
+        (r"Z:\images", r"HOSPITAL\lab", r"do not know the letter Z:, a share of who has logged on; write it as \\comp"),
     ],
 )
-def test_what_a_share_needs_is_said(ini: Path, folder: str, account: str, told: str) -> None:
-    configuration = config.read(ini)
-    there = replace(configuration.settings, img_dir=PureWindowsPath(folder))  # type: ignore[arg-type]
-    remote = replace(configuration, settings=there)
-    (line,) = windows_rights.remote_roots(remote, account, lambda path: isinstance(path, PureWindowsPath))
-    assert line.startswith(f"IMG-DIR= {folder} is on another machine")
-    assert told in line
+def test_what_a_share_needs_is_said(folder: str, account: str | None, told: str) -> None:
+    (found,) = windows_rights.remote_roots({"IMG-DIR": PureWindowsPath(folder)}, account, is_remote)
+    assert str(found).startswith(f"IMG-DIR {folder}")
+    assert told in str(found)
+
+
+@pytest.mark.parametrize("folder", [r"D:\dicom", r"\\?\D:\dicom", r"\\.\D:\dicom"])
+def test_a_disk_of_this_machine_needs_nothing(folder: str) -> None:
+    assert list(windows_rights.remote_roots({"IMG-DIR": PureWindowsPath(folder)}, None, is_remote)) == []
+
+
+def is_remote(path: PurePath) -> bool:
+    """On a machine whose Z: is a share, and whose shares are away just now."""
+    return windows_rights.is_remote(path, lambda drive: windows_rights.DRIVE_REMOTE if drive == "Z:\\" else 1)
 
 
 # --- start ---------------------------------------------------------------------------------------
@@ -490,7 +611,7 @@ def test_a_broken_ini_is_told_and_nothing_is_started(installed: Windows, manager
 
 def test_what_runs_already_is_said(installed: Windows, manager: WindowsManager) -> None:
     installed.library.states = [RUNNING]
-    with pytest.raises(ServiceError, match="already running, DCMSTORE on port 104"):
+    with pytest.raises(ServiceError, match="already running; its ini says DCMSTORE on port 104"):
         manager.start()
 
 
@@ -611,7 +732,7 @@ def test_a_service_that_a_window_still_shows_is_deleted_later(installed: Windows
 @pytest.mark.parametrize(
     ("progress", "state", "facts"),
     [
-        (RUNNING, State.RUNNING, ["listens, DCMSTORE on port 104", "process 77, since noon of 77"]),
+        (RUNNING, State.RUNNING, ["its ini says DCMSTORE on port 104", "process 77, since noon of 77"]),
         (STARTING[0], State.STARTING, ["process 77, since noon of 77"]),
         (STOPPING[0], State.STOPPING, ["process 77, since noon of 77"]),
         (STOPPED, State.STOPPED, []),
@@ -671,6 +792,16 @@ def test_settings_that_the_receiver_can_not_use_are_told(
     with pytest.raises(ServiceError) as caught:
         carry_out(manager.reload())
     assert str(caught.value) == "not reloaded: port 104: taken; the settings from before stay in force"
+
+
+def test_a_reload_that_fails_says_when_the_ini_names_folders_without_rights(
+    installed: Windows, manager: WindowsManager, ini: Path
+) -> None:
+    add_line(ini, "IMG-DIR= new")
+    installed.library.states = [RUNNING]
+    answered(installed, ini, 'ERROR   config.not_reloaded reason="no right" in_force="the settings from before"')
+    with pytest.raises(ServiceError, match=r"no right; .*\n.*`dcmstore service install` once more"):
+        carry_out(manager.reload())
 
 
 def test_a_reload_without_an_answer_in_the_log_is_not_called_done(installed: Windows, manager: WindowsManager) -> None:

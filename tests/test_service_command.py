@@ -1,14 +1,20 @@
 """`dcmstore service`: the plans of a manager are shown or carried out, and told in words and exit codes."""
 
+import re
+import socket
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from dcmstore import cli
+from dcmstore import cli, config
 from dcmstore.config import Configuration
+from dcmstore.doctor import account
+from dcmstore.doctor.findings import Kind
 from dcmstore.service import manager
-from dcmstore.service.manager import Action, InstallOptions, Plan, ServiceError, State, Status
+from dcmstore.service.manager import Action, InstallOptions, NotAtWork, Plan, ServiceError, State, Status
 
 
 class Manager:
@@ -20,13 +26,17 @@ class Manager:
         self.refusal = ""
         self.failure = ""
         self.without = ""
+        self.lacking = ""
+        self.outdated: Callable[[], list[str]] = list
         self.options: InstallOptions | None = None
 
     def _plan(self, verb: str) -> Plan:
         if self.refusal:
-            raise ServiceError(self.refusal)
+            raise NotAtWork(self.refusal)
         return Plan(
-            (Action(f"first {verb}", self._first), Action(f"second {verb}", self._second, self.without)), "all done"
+            (Action(f"first {verb}", self._first), Action(f"second {verb}", self._second, self.without)),
+            "all done",
+            self.lacking,
         )
 
     def _first(self) -> str:
@@ -155,6 +165,60 @@ def test_the_service_of_another_folder_is_left_alone(
 def test_the_service_of_a_folder_that_is_gone_can_be_deleted_from_another_one(service: Manager) -> None:
     service.status = Status(State.STOPPED, Path("/gone/DcmStore.ini"))
     assert cli.main(["service", "delete", "--config", "DcmStore.ini"]) == 0
+
+
+def test_what_is_not_enough_is_told_and_is_exit_code_1(service: Manager, capsys: pytest.CaptureFixture[str]) -> None:
+    service.lacking = "installed, but\ndo this first"
+    capsys.readouterr()
+    assert cli.main(["service", "install", "--dry-run"]) == 0
+    assert capsys.readouterr().out.endswith("then it would say: installed, but\ndo this first\n")
+    assert cli.main(["service", "install"]) == 1
+    assert service.done == ["first", "second"]
+    assert capsys.readouterr().err == "dcmstore: installed, but\ndo this first\n"
+
+
+def test_a_reload_without_a_service_says_what_a_receiver_in_a_terminal_hears(
+    service: Manager, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    service.refusal = "not installed; do this"
+    capsys.readouterr()
+    assert cli.main(["reload", "--config", str(tmp_path / "missing.ini")]) == 1
+    told = "dcmstore: not installed; do this. What `dcmstore run` started reads it again at `kill -HUP {}`\n"
+    assert capsys.readouterr().err == told.format("PID")
+    with socket.create_server(("127.0.0.1", 0)) as other:  # of this process, which the signal would end
+        (tmp_path / "DcmStore.ini").write_text(f"port= {other.getsockname()[1]}\n")
+        assert cli.main(["reload"]) == 1
+    assert capsys.readouterr().err == told.format("PID")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_a_reload_names_the_process_that_dcmstore_run_is(
+    service: Manager, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    service.refusal = "not installed; do this"
+    ini = tmp_path / "DcmStore.ini"
+    ini.write_text("port= 0\nbind= 127.0.0.1\n")
+    command = [sys.executable, "-m", "dcmstore", "run", "--config", str(ini)]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as receiver:
+        assert receiver.stderr is not None
+        match = re.search(r"receiver\.listening .*port=(\d+)", receiver.stderr.readline())
+        assert match
+        ini.write_text(f"port= {match[1]}\n")
+        assert cli.main(["reload"]) == 1
+        receiver.terminate()
+        receiver.communicate(timeout=60)
+    assert f"`kill -HUP {receiver.pid}`" in capsys.readouterr().err
+
+
+def test_doctor_tells_what_the_service_does_not_follow(
+    service: Manager, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(account, "_has_services", lambda: True)
+    service.status = Status(State.RUNNING, tmp_path / "DcmStore.ini")
+    service.outdated = lambda: ["one line", "another"]
+    found = list(account.findings(config.read(tmp_path / "DcmStore.ini")))
+    assert [finding.text for finding in found if finding.kind is Kind.FAIL][:2] == ["one line", "another"]
+    assert service.done == []
 
 
 def test_the_manager_of_this_system_is_there() -> None:

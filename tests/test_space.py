@@ -11,7 +11,7 @@ import pytest
 from dcmstore.errors import OutOfResources, ProtocolError
 from dcmstore.settings import Settings
 from dcmstore.storage import space
-from dcmstore.storage.space import LOOK_EVERY, MEGABYTE, Allowance, FreeSpace
+from dcmstore.storage.space import LOOK_EVERY, MAX_PASSED_OVER, MEGABYTE, Allowance, FreeSpace
 from dcmstore.ul.pdu import AAbort
 from tests import support
 from tests.support import CT, XRAY_DOSE_SR, Peer, data_set
@@ -95,10 +95,11 @@ def test_a_long_object_is_stopped_when_the_space_gets_short_on_its_way(disk: Dis
         allowance.require(allowance.next_look + 1)
 
 
-def test_an_object_that_is_too_large_is_refused_and_nothing_of_it_is_kept(tmp_path: Path) -> None:
+@pytest.mark.parametrize("times", [1, 2, 10])
+def test_an_object_that_is_too_large_is_refused_and_nothing_of_it_is_kept(tmp_path: Path, times: int) -> None:
     with support.running(tmp_path, Settings(max_object_size=1)) as receiver, Peer(receiver.port) as peer:
         peer.associate()
-        response = peer.store(data_set(pixels=bytes(MEGABYTE)))
+        response = peer.store(data_set(pixels=bytes(times * MEGABYTE)))
         assert response.status == 0xA700
         assert response.error_comment == "larger than max-object-size= 1 MB"
         assert receiver.files() == []
@@ -112,7 +113,8 @@ def test_an_object_of_the_largest_size_is_taken(tmp_path: Path) -> None:
         assert peer.store(data_set(pixels=bytes(fill))).status == 0
 
 
-def test_an_endless_object_ends_the_association(tmp_path: Path) -> None:
+def test_an_endless_object_ends_the_association(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(space, "MAX_PASSED_OVER", MEGABYTE)
     with support.running(tmp_path, Settings(max_object_size=1)) as receiver, Peer(receiver.port) as peer:
         peer.associate()
         endless = data_set(pixels=bytes(3 * MEGABYTE))
@@ -127,6 +129,6 @@ def test_an_endless_object_ends_the_association(tmp_path: Path) -> None:
 
 def test_what_is_passed_over_has_an_end() -> None:
     allowance = Allowance(10, None)
-    allowance.pass_over(20)
+    allowance.pass_over(10 + MAX_PASSED_OVER)
     with pytest.raises(ProtocolError):
-        allowance.pass_over(21)
+        allowance.pass_over(11 + MAX_PASSED_OVER)

@@ -6,7 +6,6 @@ import os
 import random
 import re
 import shutil
-import struct
 import subprocess
 import sys
 import tempfile
@@ -22,7 +21,7 @@ from dcmstore.errors import CannotUnderstand, DataSetMismatch, DuplicateRefused,
 from dcmstore.storage import files
 from dcmstore.storage.filing import FilingPolicy, Root
 from dcmstore.storage.store import Duplicates, IncomingInstance, Instance, Outcome, Quarantined, Store, Stored
-from tests.support import CT, ENHANCED_SR, MR, XRAY_DOSE_SR, data_set, element, stored_data_set
+from tests.support import CT, ENHANCED_SR, MR, XRAY_DOSE_SR, data_set, element, stored_data_set, with_title
 
 UID = "1.2.3.4"
 FOLDERS = ("PAT1", "7", "3")
@@ -53,10 +52,7 @@ def send(store: Store, encoded: bytes, announced: Instance | None = None) -> Sto
 
 def titled(code: bytes = b"113701") -> bytes:
     """An Enhanced SR that only its title makes a dose report."""
-    title = element(0x0008, 0x0100, "SH", code) + element(0x0008, 0x0102, "SH", b"DCM")
-    item = struct.pack("<HHI", 0xFFFE, 0xE000, len(title)) + title
-    image = data_set(sop_class=ENHANCED_SR)
-    return image[: image.index(b"\xe0\x7f\x10\x00")] + element(0x0040, 0xA043, "SQ", item)
+    return with_title(data_set(sop_class=ENHANCED_SR), code)
 
 
 def roots_below(folder: Path) -> dict[Root, str]:
@@ -370,6 +366,21 @@ def test_a_data_set_that_breaks_off_is_kept_in_quarantine(store: Store, tmp_path
     with pytest.raises(Quarantined, match="breaks off"):
         send(store, encoded)
     assert data_sets(tmp_path) == [encoded]
+
+
+def test_zeros_are_kept_in_quarantine(store: Store, tmp_path: Path) -> None:
+    with pytest.raises(Quarantined, match="no DICOM data set"):
+        send(store, bytes(8))
+    assert data_sets(tmp_path) == [bytes(8)]
+
+
+@pytest.mark.parametrize("whole", [FIRST, titled()], ids=["an image", "a report"])
+def test_what_follows_the_header_is_kept_as_it_was_sent_also_when_it_is_cut(
+    store: Store, tmp_path: Path, whole: bytes
+) -> None:
+    sop_class = CT if whole is FIRST else ENHANCED_SR
+    assert send(store, whole[:-1], instance(sop_class=sop_class)).outcome is Outcome.STORED
+    assert data_sets(tmp_path) == [whole[:-1]]
 
 
 def test_an_unreadable_dose_report_is_kept_in_the_quarantine_of_its_root(store: Store, tmp_path: Path) -> None:
@@ -963,6 +974,23 @@ def test_values_that_differ_in_case_are_told_apart_where_the_disk_cannot(without
     assert re.fullmatch("ABC~[0-9a-f]{8}", masters[1])
     assert re.fullmatch("Abc~[0-9a-f]{8}", masters[4])
     assert len({name.upper() for name in masters}) == 3
+
+
+def test_two_associations_that_bring_such_values_at_once_get_two_folders(
+    without_case: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mkdir, others = os.mkdir, []
+
+    def make(path: str) -> None:
+        if os.path.basename(path) == "ABC":  # the disk has `abc`, since the other association came first
+            others.append(send(without_case, in_folder(b"abc", "1.1"), instance("1.1")))
+            raise FileExistsError(errno.EEXIST, "exists", path)
+        mkdir(path)
+
+    monkeypatch.setattr(os, "mkdir", make)
+    ours = send(without_case, in_folder(b"ABC", "1.2"), instance("1.2"))
+    assert [other.folders[0] for other in others] == ["abc"]
+    assert re.fullmatch("ABC~[0-9a-f]{8}", ours.folders[0])
 
 
 def test_they_are_told_apart_in_the_same_way_after_a_restart(make_store: Callable[..., Store], tmp_path: Path) -> None:

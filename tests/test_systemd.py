@@ -7,6 +7,7 @@ import os
 import re
 import shlex
 import subprocess
+import tempfile
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -21,7 +22,7 @@ from dcmstore.config import Configuration
 from dcmstore.errors import ConfigurationError
 from dcmstore.hosting import stop_seconds
 from dcmstore.service import rights, unit
-from dcmstore.service.manager import InstallOptions, Plan, ServiceError, State
+from dcmstore.service.manager import InstallOptions, NotAtWork, Plan, ServiceError, State, Status
 from dcmstore.service.rights import Account
 from dcmstore.service.systemd import SystemdManager
 from dcmstore.service.unit import UNIT_NAME, Program, Record
@@ -284,6 +285,42 @@ def test_a_folder_with_other_things_is_not_opened(ini: Path) -> None:
     assert any(f"sudo chgrp dcmstore {ini} && sudo chmod g+r {ini}" in line for line in found.advice)
 
 
+NAMED = {"tls-certificate": "cert.pem", "tls-key": "tls/key.pem", "tls-ca": "ca.pem", "tls-crl": "crl", "users": "who"}
+
+
+def test_what_the_ini_names_and_profiles_belong_into_its_folder(ini: Path) -> None:
+    ini.write_text("".join(f"{key}= {name}\n" for key, name in NAMED.items()))
+    (ini.parent / "tls").mkdir(0o700)
+    names = [*NAMED.values(), "PresContextCfg.ini", "PresContext.ini"]
+    for name in names:
+        (ini.parent / name).touch(0o600)
+    found = missing(ini)
+    assert found.advice == []
+    for name in names:
+        assert ("chgrp", "dcmstore", f"{ini.parent}/{name}") in found.commands
+        assert ("chmod", "g+r", f"{ini.parent}/{name}") in found.commands, "and nobody but the group"
+    assert ("chmod", "g+x", f"{ini.parent}/tls") in found.commands
+
+
+def test_what_a_link_leads_to_elsewhere_is_not_opened(ini: Path, tmp_path: Path) -> None:
+    (tmp_path / "key.pem").touch(0o600)
+    (ini.parent / "key.pem").symlink_to(tmp_path / "key.pem")
+    ini.write_text("tls-key= key.pem\n")
+    found = missing(ini)
+    assert not any(f"{ini.parent}/key.pem" in command for command in found.commands)
+    assert [line for line in found.advice if f"can't read {ini.parent}/key.pem: sudo chgrp" in line]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root tries as another user")
+@pytest.mark.parametrize(("mode", "may"), [(0o700, False), (0o755, True)])
+def test_root_tries_as_that_user(tmp_path: Path, mode: int, may: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(unit, "is_hidden", lambda _: False)
+    with tempfile.TemporaryDirectory() as folder:
+        (Path(folder) / "ini").touch(0o644)
+        Path(folder).chmod(mode)
+        assert Account.named("nobody").can(rights.READ, Path(folder) / "ini") is may
+
+
 def test_logs_of_another_user_are_given(ini: Path) -> None:
     log = ini.parent / "DcmStore.log"
     log.touch(0o600)
@@ -325,6 +362,7 @@ SHOWN = {
     "NRestarts": "0",
     "ActiveEnterTimestamp": "",
     "Result": "success",
+    "NeedDaemonReload": "no",
 }
 RUNNING = {**SHOWN, "ActiveState": "active", "SubState": "running", "StatusText": "DCMSTORE on port 11112"}
 RETRYING = {**SHOWN, "ActiveState": "activating", "SubState": "auto-restart", "Result": "exit-code", "NRestarts": "2"}
@@ -405,9 +443,10 @@ def test_install_does_exactly_what_it_shows(machine: Machine, ini: Path) -> None
     assert not machine.unit.exists()
     carry_out(plan)
     shown = [action.text for action in plan.actions]
-    assert [text for text in shown if not text.startswith(("write ", "chmod "))] == [
-        shlex.join(call.split()) if "Dicom Store" not in call else shown[0] for call in machine.calls
-    ]
+    assert machine.calls == [
+        " ".join(shlex.split(text)) for text in shown if not text.startswith(("write ", "chmod "))
+    ]  # chmod is the real one
+    assert "--comment 'Dicom Store Service'" in shown[1]
     (written,) = [text for text in shown if text.startswith("write ")]
     assert written == f"write {machine.unit}:\n{machine.unit.read_text()}"
     assert machine.calls[0].startswith("useradd --system ")
@@ -449,7 +488,7 @@ def test_a_unit_of_somebody_else_is_not_touched(machine: Machine, ini: Path) -> 
 
 def test_without_systemd_it_says_what_to_use_instead(machine: Machine, ini: Path) -> None:
     machine.booted.rmdir()
-    with pytest.raises(ServiceError, match="dcmstore run"):
+    with pytest.raises(NotAtWork, match="dcmstore run"):
         machine.install(ini)
 
 
@@ -473,11 +512,86 @@ def test_a_user_name_that_linux_does_not_take_is_a_configuration_error(machine: 
 def test_another_user_needs_a_new_installation(machine: Machine, ini: Path) -> None:
     machine.install(ini, "daemon")
     with pytest.raises(ServiceError, match="installed for the user daemon"):
+        machine.install(ini, "nobody")
+
+
+def test_root_does_not_receive(machine: Machine, ini: Path) -> None:
+    with pytest.raises(ConfigurationError, match=r"--account root: .*; leave --account out"):
         machine.install(ini, "root")
+    assert machine.calls == []
+
+
+@pytest.mark.parametrize(
+    "folder", ["/", "/etc", "/etc/dicom", "/usr", "/bin", "/boot", "/dev", "/proc", "/sys", "/var"]
+)
+def test_a_folder_of_the_system_is_no_root_folder(machine: Machine, ini: Path, folder: str) -> None:
+    ini.write_text(f"RDSR-DIR= {folder}\n")
+    expected = f"DcmStore.ini, line 1: RDSR-DIR= {folder} is the system's own; name a folder"
+    with pytest.raises(ConfigurationError, match=re.escape(expected)):
+        machine.install(ini)
+
+
+def test_an_installation_for_another_ini_is_not_taken_over(machine: Machine, ini: Path, tmp_path: Path) -> None:
+    machine.install(ini, "daemon")
+    other = tmp_path / "other.ini"
+    other.write_text(f"IMG-DIR= {ini.parent}/received/images\nRDSR-DIR= {ini.parent}/received/rdsr\n")
+    expected = f"installed for {ini}, not for {other}; `dcmstore service delete` first, then install"
+    with pytest.raises(ServiceError, match=re.escape(expected)):
+        machine.install(other)
+
+
+def test_what_install_did_before_it_failed_is_on_record(machine: Machine, ini: Path) -> None:
+    before = {path: path.stat().st_mode & 0o7777 for path in (ini.parent, ini, ini.parent / "received")}
+    machine.fails("dcmstore-of-tests:", "Operation not permitted")  # of chown
+    with pytest.raises(
+        ServiceError, match="Operation not permitted; once that works, `dcmstore service install` goes on"
+    ):
+        machine.install(ini)
+    assert {path: path.stat().st_mode & 0o7777 for path in before} != before
+    (machine.programs / "failing-dcmstore-of-tests:").unlink()
+    machine.install(ini)
+    record = unit.record_of(machine.unit.read_text())
+    assert record is not None
+    assert record.made_user
+    carry_out(machine.manager.delete())
+    assert {path: path.stat().st_mode & 0o7777 for path in before} == before
+
+
+def test_a_user_that_could_not_be_made_leaves_everything_as_it_was(machine: Machine, ini: Path) -> None:
+    before = {path: path.stat() for path in ini.parent.rglob("*")}
+    machine.fails("--system", "useradd: cannot lock /etc/passwd; try again later.")
+    with pytest.raises(ServiceError, match="try again later"):
+        machine.install(ini)
+    assert {path: path.stat() for path in before} == before
+    (machine.programs / "failing---system").unlink()
+    machine.install(ini)
+    record = unit.record_of(machine.unit.read_text())
+    assert record is not None
+    assert record.made_user
+
+
+def test_a_unit_that_systemd_has_not_read_yet_is_read_by_the_next_install(machine: Machine, ini: Path) -> None:
+    machine.fails("daemon-reload", "Access denied")
+    with pytest.raises(ServiceError):
+        machine.install(ini, "daemon")
+    (machine.programs / "failing-daemon-reload").unlink()
+    for path in (ini.parent, *ini.parent.rglob("*")):
+        path.chmod(0o777)
+    machine.shows({**SHOWN, "NeedDaemonReload": "yes"})
+    plan = machine.install(ini)
+    assert [action.text for action in plan.actions] == ["systemctl daemon-reload"]
+
+
+def test_what_the_user_can_not_do_after_all_is_no_success(machine: Machine, ini: Path) -> None:
+    (ini.parent / "thesis.odt").touch()
+    plan = machine.install(ini, "daemon")
+    assert plan.lacking.startswith("installed, but the user daemon can't receive before this is done:\n")
+    assert f"the user daemon can't read {ini}: sudo chgrp " in plan.lacking
+    assert "starts it now" not in plan.done
 
 
 def test_the_firewall_is_left_to_its_own_tools(machine: Machine, ini: Path) -> None:
-    with pytest.raises(ServiceError, match="ufw allow 11112/tcp"):
+    with pytest.raises(ConfigurationError, match="ufw allow 11112/tcp"):
         machine.manager.install(config.read(ini), InstallOptions(firewall=True))
 
 
@@ -524,6 +638,7 @@ def test_a_start_with_other_settings_than_installed_says_so(machine: Machine, in
     machine.install(ini, "daemon")
     ini.write_text("port= 104\n")
     assert "`dcmstore service install` renews it" in machine.manager.start().done
+    assert machine.manager.outdated() == machine.manager.start().done.splitlines()
     machine.fails("start", "Job failed")
     with pytest.raises(ServiceError, match="`dcmstore service install` renews it"):
         carry_out(machine.manager.start())
@@ -542,7 +657,7 @@ def test_a_mistake_in_the_ini_is_told_before_anything_is_asked_for(machine: Mach
 
 def test_reload_tells_what_the_receiver_made_of_it(machine: Machine, ini: Path) -> None:
     machine.install(ini, "daemon")
-    with pytest.raises(ServiceError, match="not running"):
+    with pytest.raises(NotAtWork, match="not running"):
         machine.manager.reload()
     machine.shows(RUNNING)
     (machine.programs / "journal").write_text("Reloading\nINFO    config.reloaded changed=port\n")
@@ -584,7 +699,19 @@ def test_query_knows_the_states_of_systemd(machine: Machine, ini: Path, shown: d
 
 
 def test_query_knows_that_nothing_is_installed(machine: Machine) -> None:
-    assert machine.manager.query().state is State.NOT_INSTALLED
+    assert machine.manager.query() == Status(State.NOT_INSTALLED)
+
+
+def test_query_says_that_systemd_is_missing(machine: Machine) -> None:
+    machine.booted.rmdir()
+    status = machine.manager.query()
+    assert status.state is State.NOT_INSTALLED
+    assert ["systemd does not run this machine; " in fact for fact in status.facts] == [True]
+
+
+def test_a_unit_that_is_as_its_ini_wants_it_is_not_outdated(machine: Machine, ini: Path) -> None:
+    machine.install(ini, "daemon")
+    assert machine.manager.outdated() == []
 
 
 @pytest.mark.parametrize(
@@ -593,7 +720,7 @@ def test_query_knows_that_nothing_is_installed(machine: Machine) -> None:
 def test_what_is_not_installed_can_not_be_asked_for_anything(
     machine: Machine, verb: Callable[[SystemdManager], Plan]
 ) -> None:
-    with pytest.raises(ServiceError, match="not installed"):
+    with pytest.raises(NotAtWork, match="not installed"):
         verb(machine.manager)
 
 
@@ -620,8 +747,24 @@ def test_delete_removes_the_user_that_install_made(machine: Machine, ini: Path) 
     text = machine.unit.read_text()
     machine.unit.write_text(text.replace('"made_user": false', '"made_user": true'))
     plan = machine.manager.delete()
-    assert plan.actions[-1].text == "userdel daemon"
+    assert "userdel daemon" in [action.text for action in plan.actions]
     assert "chown -R NAME: FOLDER" in plan.done
+
+
+def test_the_record_of_what_delete_undoes_goes_last(machine: Machine, ini: Path) -> None:
+    before = ini.parent.stat().st_mode
+    machine.install(ini, "daemon")
+    text = machine.unit.read_text()
+    machine.unit.write_text(text.replace('"made_user": false', '"made_user": true'))
+    machine.fails("daemon", "userdel: user daemon is currently used by process 7")
+    with pytest.raises(ServiceError, match="used by process 7"):
+        carry_out(machine.manager.delete())
+    assert ini.parent.stat().st_mode == before
+    assert machine.unit.exists()
+    (machine.programs / "failing-daemon").unlink()
+    carry_out(machine.manager.delete())
+    assert machine.calls[-2:] == ["userdel daemon", "systemctl daemon-reload"]
+    assert not machine.unit.exists()
 
 
 def test_delete_names_what_the_administrator_has_added(machine: Machine, ini: Path) -> None:

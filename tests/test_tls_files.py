@@ -154,7 +154,7 @@ WRONG: list[tuple[str, Change, str, str]] = [
     (
         "names alone",
         lambda h: {"client": "none", "names": {"CT1": "ct1"}},
-        "tls-names binds AE titles",
+        "tls-names= binds AE titles",
         "tls-client= required",
     ),
     (

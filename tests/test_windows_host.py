@@ -8,6 +8,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -202,17 +203,24 @@ def wait_until_busy(server: Server) -> None:
 
 
 def test_a_start_or_stop_that_takes_too_long_gives_no_more_signs_of_life(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(windows_host, "REPORT_INTERVAL", 0.001)
+    waits: queue.SimpleQueue[float | None] = queue.SimpleQueue()
+
+    class Condition(threading.Condition):
+        """In which the time of a wait is over at once, and a wait without a time goes on until there is news."""
+
+        def wait(self, timeout: float | None = None) -> bool:
+            waits.put(timeout)
+            return super().wait() if timeout is None else False
+
+    monkeypatch.setattr(windows_host, "threading", SimpleNamespace(Condition=Condition, Thread=threading.Thread))
     clock = iter(range(1000))  # a second passes with each look
-    told: queue.SimpleQueue[Progress] = queue.SimpleQueue()
-    reporter = windows_host.Reporter(lambda accepted, progress: told.put(progress), lambda: float(next(clock)))
+    told: list[int] = []
+    reporter = windows_host.Reporter(lambda accepted, progress: told.append(progress.state), lambda: next(clock))
+    assert waits.get(timeout=PATIENCE) is None
     reporter.pending(STARTING, 5)
-    for _ in range(5):
-        assert told.get(timeout=PATIENCE).state == STARTING
-    with pytest.raises(queue.Empty):
-        told.get(timeout=0.2)
+    assert [waits.get(timeout=PATIENCE) for _ in range(5)] == [*[windows_host.REPORT_INTERVAL] * 4, None]
     reporter.stopped(1)
-    assert told.get().state == STOPPED
+    assert told == [*[STARTING] * 5, STOPPED]
 
 
 def test_a_taken_port_is_a_failure_and_never_called_running(process: Process) -> None:

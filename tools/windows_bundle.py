@@ -133,7 +133,7 @@ def interpreter_files() -> Iterator[tuple[str, bytes]]:
 
 
 def write_library(programs: Path) -> None:
-    """All modules into one zip, compiled: one file to open and to scan, where there would be 300."""
+    """All modules into one zip, compiled: one file to open and to scan in place of hundreds."""
     modules = programs / "lib"
     for wheel in sorted((DOWNLOADS / "bundle").glob("*.whl")):
         with zipfile.ZipFile(wheel) as archive:

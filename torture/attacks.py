@@ -15,6 +15,7 @@ import ssl
 import struct
 import threading
 import time
+import zlib
 from collections import Counter, deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -23,10 +24,23 @@ from multiprocessing.connection import Connection
 from dcmstore import uids
 from dcmstore.dimse import command
 from dcmstore.dimse.command import CommandField, CommandSet
+from dcmstore.dimse.message import MAX_COMMAND_SET
+from dcmstore.dimse.status import Status
 from dcmstore.errors import DcmStoreError
+from dcmstore.storage.header import MAX_HEADER
+from dcmstore.storage.space import MAX_PASSED_OVER, MEGABYTE
 from dcmstore.ul import negotiation, pdu
 from dcmstore.ul.pdu import AAbort, AAssociateAC, AAssociateRJ, AReleaseRQ
-from tests.support import CT, Peer, association_request, data_set, store_request
+from tests.support import (
+    CT,
+    Peer,
+    WrongAnswer,
+    association_request,
+    data_set,
+    fragment,
+    store_command,
+    store_request,
+)
 from torture.bystander import ANSWER_LIMIT
 
 # What the receiver is set to; the attacks are made for these.
@@ -118,7 +132,7 @@ class Attacker:
                     step(number)
                 except OSError:
                     pass
-                except (AssertionError, DcmStoreError) as error:
+                except Exception as error:  # noqa: BLE001  else a thread ends, and what it has found is not told
                     self.fault(repr(error))
                 if self.is_over:
                     return
@@ -138,12 +152,6 @@ def _command(field_: int, sop_class: str = uids.VERIFICATION, *, has_data: bool 
         command_data_set_type=0 if has_data else command.NO_DATA_SET,
     )
     return pdu.encode_p_data(1, command.encode(command_set), is_command=True, peer_max_length=0)
-
-
-def _fragment(data: bytes, *, is_command: bool = False) -> bytes:
-    """A PDU with one fragment that is not the last."""
-    pdv = pdu.PDV_HEADER.pack(len(data) + 2, 1, int(is_command)) + data
-    return pdu.PDU_HEADER.pack(4, len(pdv)) + pdv
 
 
 # --- slow, silent, half-open ----------------------------------------------------------------------
@@ -246,15 +254,17 @@ def _read_nothing(attacker: Attacker) -> None:
 # --- endless --------------------------------------------------------------------------------------
 
 
-def _pour(attacker: Attacker, name: str, first: bytes, endless: bytes, abstract_syntax: str) -> None:
-    """Send without end, until the connection is cut; it must be aborted before."""
+def _pour(attacker: Attacker, name: str, first: bytes, endless: bytes, abstract_syntax: str, *, most: int) -> None:
+    """Send without end, until the connection is cut or the time is over; beyond `most` bytes it must be aborted."""
     with attacker.peer() as peer:
         if not _associate(attacker, peer, abstract_syntax):
             return
         peer.send(first)
-        is_aborted = False
-        while not (attacker.is_over and is_aborted):
+        sent, is_aborted = 0, False
+        while not attacker.is_over or (sent > most and not is_aborted):
             peer.send(endless)
+            sent += len(endless)
+            attacker.toll.counts[f"bytes of {name}s"] += len(endless)
             if not is_aborted and select.select([peer.socket], [], [], 0)[0]:
                 arrived = peer.receive()
                 if not isinstance(arrived, AAbort):
@@ -265,28 +275,46 @@ def _pour(attacker: Attacker, name: str, first: bytes, endless: bytes, abstract_
 
 
 def endless_command_sets(attacker: Attacker) -> None:
-    endless = _fragment(bytes(8_000), is_command=True)
-    attacker.repeat(lambda number: _pour(attacker, "command set", b"", endless, uids.VERIFICATION))
+    endless = fragment(bytes(8_000), is_command=True)
+    attacker.repeat(
+        lambda number: _pour(attacker, "command set", b"", endless, uids.VERIFICATION, most=MAX_COMMAND_SET)
+    )
 
 
 def endless_data_sets(attacker: Attacker) -> None:
-    store = store_request(data_set())
-    stored = store[: 6 + pdu.PDU_HEADER.unpack_from(store)[1]]
-    endless = _fragment(bytes(16_000))
-    attacker.repeat(lambda number: _pour(attacker, "data set", stored, endless, CT))
+    """Far more than the largest object, of which nothing may be kept, neither on disk nor in memory."""
+    endless, most = fragment(bytes(16_000)), MAX_OBJECT * MEGABYTE + MAX_PASSED_OVER
+    attacker.repeat(lambda number: _pour(attacker, "data set", store_command(), endless, CT, most=most))
+
+
+def endless_headers(attacker: Attacker) -> None:
+    """Small data sets that unpack to sequences and nothing else: no byte sent costs the receiver more."""
+    sequence = struct.pack("<HH2s2xI", 0x0008, 0x1115, b"SQ", 0xFFFF_FFFF) + struct.pack("<HHI", 0xFFFE, 0xE0DD, 0)
+    packer = zlib.compressobj(wbits=-zlib.MAX_WBITS)
+    packed = packer.compress(sequence * (2 * MAX_HEADER // len(sequence))) + packer.flush()
+
+    def step(number: int) -> None:
+        with attacker.peer() as peer:
+            if not _associate(attacker, peer, CT, uids.DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN):
+                return
+            while not attacker.is_over:
+                response = peer.store(packed)
+                attacker.count("data sets")
+                if response.status != Status.CANNOT_UNDERSTAND:
+                    attacker.fault(f"a header without an end was answered with {response}")
+
+    attacker.repeat(step)
 
 
 def dust(attacker: Attacker) -> None:
     """Data sets a byte a PDU, as fast as they go: nothing costs the receiver more for each byte."""
-    store = store_request(data_set())
-    stored = store[: 6 + pdu.PDU_HEADER.unpack_from(store)[1]]
     threads = max(1, int(THREADS * attacker.share))  # what lies in the buffers at the end takes its seconds too
-    attacker.repeat(lambda number: _pour_dust(attacker, stored), threads)
+    attacker.repeat(lambda number: _pour_dust(attacker, store_command()), threads)
 
 
 def _pour_dust(attacker: Attacker, first: bytes) -> None:
     grains = 2_000
-    blob = _fragment(b"\0") * grains
+    blob = fragment(b"\0") * grains
     with attacker.peer() as peer:
         if not _associate(attacker, peer, CT):
             return
@@ -325,9 +353,11 @@ def _expect(attacker: Attacker, peer: Peer, question: str, *allowed: type) -> ob
     return arrived
 
 
-def _associate(attacker: Attacker, peer: Peer, abstract_syntax: str) -> bool:
+def _associate(
+    attacker: Attacker, peer: Peer, abstract_syntax: str, transfer_syntax: str = uids.EXPLICIT_VR_LITTLE_ENDIAN
+) -> bool:
     """False when there is no room."""
-    peer.send(pdu.encode(association_request(abstract_syntax)))
+    peer.send(pdu.encode(association_request(abstract_syntax, transfer_syntax=transfer_syntax)))
     arrived = _expect(attacker, peer, "an association request", AAssociateAC, AAssociateRJ)
     return isinstance(arrived, AAssociateAC)
 
@@ -459,6 +489,7 @@ ATTACKS: dict[str, Attack] = {
     "half-open peers": Attack(half_open_peers),
     "endless command sets": Attack(endless_command_sets),
     "endless data sets": Attack(endless_data_sets),
+    "headers without an end": Attack(endless_headers),
     "PDUs of one byte": Attack(dust),
     "abort storm": Attack(abort_storm),
     "garbage": Attack(garbage),
@@ -505,7 +536,7 @@ def _run(pipe: Connection, port: int, tls_port: int, share: float) -> None:
             attacker = Attacker(port, tls_port, seconds, share)
             try:
                 ATTACKS[name].run(attacker)
-            except (OSError, AssertionError, DcmStoreError) as error:
+            except (OSError, WrongAnswer, DcmStoreError) as error:
                 attacker.fault(f"the attack broke off: {error!r}")
             pipe.send(attacker.toll)
             pipe.recv()

@@ -13,7 +13,9 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 
 from dcmstore.dimse.status import Status
-from tests.support import Peer, data_set, stored_data_set
+from dcmstore.errors import DcmStoreError
+from dcmstore.ul import negotiation
+from tests.support import Peer, WrongAnswer, data_set, stored_data_set
 
 PACE = 0.02  # seconds from one object to the next
 OBJECTS_EACH = 10  # objects an association, where it opens a new one now and then
@@ -82,6 +84,13 @@ def missing(images: Path, uids: list[str]) -> list[str]:
     return faults
 
 
+def _may_try_again(error: Exception) -> bool:
+    """There was no room, in the standard's words or without any; what else is answered is wrong."""
+    if isinstance(error, WrongAnswer):
+        return error.arrived in (None, negotiation.LOCAL_LIMIT_EXCEEDED)
+    return isinstance(error, OSError)
+
+
 def _run(pipe: Connection, port: int) -> None:
     number = 0
     with contextlib.suppress(EOFError, KeyboardInterrupt):
@@ -128,7 +137,10 @@ class _Sender:
                 peer = Peer(self._port)
                 peer.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                 peer.associate()
-            except (OSError, AssertionError):
+            except (OSError, WrongAnswer, DcmStoreError) as error:
+                if not _may_try_again(error):
+                    self.figures.faults.append(f"a normal sender can't open an association: {error!r}")
+                    return None
                 self.figures.retries += 1
                 time.sleep(PACE)
                 continue
@@ -144,7 +156,7 @@ class _Sender:
         started = time.monotonic()
         try:
             status = peer.store(encoded, uid).status
-        except (OSError, AssertionError) as error:
+        except (OSError, WrongAnswer, DcmStoreError) as error:
             self.figures.faults.append(f"a normal sender lost its association: {error!r}")
             return False
         self.figures.stores.append(time.monotonic() - started)
@@ -157,5 +169,5 @@ class _Sender:
     def _close(self, peer: Peer) -> None:
         try:
             peer.release()
-        except (OSError, AssertionError) as error:
+        except (OSError, WrongAnswer, DcmStoreError) as error:
             self.figures.faults.append(f"a normal sender's release was not answered: {error!r}")

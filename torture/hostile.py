@@ -207,8 +207,8 @@ def main() -> int:
     parser.add_argument("--record", action="store_true", help=f"write the figures into {figures.PAGE.name}")
     options = parser.parse_args()
     if not Path("/proc/self/status").exists():
-        print("torture.hostile needs Linux, for it looks into /proc")
-        return 2
+        print("skipped: torture.hostile needs Linux, for it looks into /proc")
+        return 0
     started = time.monotonic()
     names = options.only or list(ATTACKS)
     print(" | ".join(COLUMNS), flush=True)

@@ -146,5 +146,5 @@ def _data_set_of(path: Path) -> bytes | None:
     """The stored data set, or None where the file is not even that far."""
     try:
         return stored_data_set(path)
-    except (AssertionError, IndexError, struct.error, OSError):
+    except (ValueError, struct.error, OSError):
         return None

@@ -1,18 +1,16 @@
 """a UID and a version -> the data set that belongs to them, and its place: so every file on disk can be judged."""
 
 import random
-import struct
 from dataclasses import dataclass
 from pathlib import PurePath
 
 from dcmstore.storage.filing import Root
-from tests.support import CT, ENHANCED_SR, XRAY_DOSE_SR, data_set, element
+from tests.support import CT, ENHANCED_SR, XRAY_DOSE_SR, data_set, with_title
 
 SOP_CLASSES = (CT, XRAY_DOSE_SR, ENHANCED_SR)  # an Enhanced SR is received as an image, until its title is read
 SHARES = (8, 1, 1)
 SIZES = (0, 10, 1_000, 8_000, 70_000, 600_000)  # bytes of pixels: within one PDU, over several, over several writes
 PATIENTS = 1_000  # many: most objects need folders that are not there yet
-_PIXELS = b"\xe0\x7f\x10\x00"
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,10 +38,7 @@ def content_of(sending: Sending) -> bytes:
         series_number=series.encode(),
         pixels=sending.version.to_bytes(4, "little") + source.randbytes(source.choice(SIZES)),
     )
-    if sop_class != ENHANCED_SR:
-        return encoded
-    start = encoded.index(_PIXELS)
-    return encoded[:start] + _dose_report_title() + encoded[start:]
+    return with_title(encoded) if sop_class == ENHANCED_SR else encoded
 
 
 def place_of(uid: str) -> tuple[Root, PurePath]:
@@ -56,9 +51,3 @@ def place_of(uid: str) -> tuple[Root, PurePath]:
 def _folders_of(uid: str) -> tuple[str, str, str]:
     source = random.Random(f"folders of {uid}")
     return f"P{source.randrange(PATIENTS)}", f"ST{source.randrange(3)}", str(source.randrange(5))
-
-
-def _dose_report_title() -> bytes:
-    """A Concept Name Code Sequence that makes a report a dose report (PS3.16 TID 10001)."""
-    title = element(0x0008, 0x0100, "SH", b"113701") + element(0x0008, 0x0102, "SH", b"DCM")
-    return element(0x0040, 0xA043, "SQ", struct.pack("<HHI", 0xFFFE, 0xE000, len(title)) + title)

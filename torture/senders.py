@@ -1,13 +1,13 @@
 """a ledger -> C-STOREs over several associations at once, until the receiver is gone."""
 
-import contextlib
 import random
 import threading
 from collections.abc import Callable
 from typing import TypeVar
 
 from dcmstore.dimse.status import Status
-from tests.support import Peer
+from dcmstore.ul.pdu import AAbort, AAssociateRJ
+from tests.support import Peer, WrongAnswer
 from torture.ledger import Ledger
 from torture.objects import SOP_CLASSES, content_of, sop_class_of
 
@@ -22,7 +22,7 @@ class Senders:
     """Threads that send what the ledger gives them. What must not be goes to `faults`.
 
     `may_fail` are statuses that are as they should be, because the disk is gone; with `may_end` the receiver may end an
-    association. `on_acknowledged` is called in the sender's thread as soon as success arrives.
+    association, or accept none. `on_acknowledged` is called in the sender's thread as soon as success arrives.
     """
 
     def __init__(
@@ -53,10 +53,15 @@ class Senders:
                 self.faults.append(f"a sender got no answer and no end of its connection within {END_LIMIT:g} s")
 
     def _run(self, port: int) -> None:
-        # Any way in which the connection breaks is as it should be: the receiver is killed in the middle of everything.
-        with contextlib.suppress(OSError, _Gone):
+        try:
             while self._serve_association(port):
                 pass
+        except TimeoutError:
+            self.faults.append("a sender got no answer and no end of its connection")
+        except (OSError, _Gone):
+            pass  # the receiver is killed in the middle of everything
+        except Exception as error:  # noqa: BLE001  else a thread ends, and what it has found is not told
+            self.faults.append(f"a sender can't make out what it was answered: {error!r}")
 
     def _serve_association(self, port: int) -> bool:
         """Send until it is time for another association; false when there is no receiver to go on with."""
@@ -88,10 +93,10 @@ class Senders:
         """Do a step of the protocol; what is neither the answer nor the end of the connection is a fault."""
         try:
             return step()
-        except AssertionError as error:
-            arrived = error.args[0] if error.args else None
-            if arrived is not None and not self._may_end:
-                self.faults.append(f"a sender was answered with {arrived}")
+        except WrongAnswer as error:
+            is_end = error.arrived is None or (self._may_end and isinstance(error.arrived, AAbort | AAssociateRJ))
+            if not is_end:
+                self.faults.append(f"a sender was answered with {error.arrived}")
             raise _Gone from None
 
 

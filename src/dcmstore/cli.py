@@ -20,6 +20,9 @@ from dcmstore.settings import Settings
 _Value = TypeVar("_Value")
 _Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 
+# Connections go on until the process ends, and even then an object is acknowledged only when it is whole on disk.
+_CUT_SHORT = "ended early; what was acknowledged is on disk, and what was not is for its sender to send again"
+
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one command; return its exit code."""
@@ -36,10 +39,7 @@ def main(arguments: list[str] | None = None) -> int:
     except BrokenPipeError:
         return 1
     except KeyboardInterrupt:
-        print(
-            "dcmstore: ended at once; what was under way is given up, and its sender was not told success",
-            file=sys.stderr,
-        )
+        print(f"dcmstore: {_CUT_SHORT if options.command is run.command else 'interrupted'}", file=sys.stderr)
         return 130
     return code
 

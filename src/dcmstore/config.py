@@ -1,6 +1,9 @@
 """DcmStore.ini -> one frozen Settings value, checked once, by the table in settings.py."""
 
+import codecs
+import contextlib
 import difflib
+import os
 import re
 import textwrap
 from collections.abc import Iterator, Mapping
@@ -13,6 +16,7 @@ from dcmstore.settings import KEYS, Settings, Spelling, shown
 from dcmstore.values import folder, optional_path
 
 FILE_NAME = "DcmStore.ini"
+_UTF_16_MARKS = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 _COMMENT = re.compile(r"(?:^|(?<!\s)\s+)[#;].*")  # behind a value; a run of blanks is tried once, not from each of them
 
 
@@ -35,6 +39,22 @@ class Configuration:
             return "default"
         spelling = self.spellings[field_name]
         return f"line {self.lines[field_name]}" + (f", {spelling}" if spelling != KEYS[field_name].name else "")
+
+    def located(self, problem: str) -> str:
+        """A problem that begins as `key= …`, with the file and the line of that key in front."""
+        name, sign, _ = problem.partition("=")
+        if not sign or name.lower() not in _SPELLINGS:
+            return problem
+        field_name, _ = _SPELLINGS[name.lower()]
+        return f"{self.path}, {self.source(field_name)}: {problem}"
+
+    @contextlib.contextmanager
+    def locating(self) -> Iterator[None]:
+        """Whatever is raised of a setting within, by those who know no file, gets its file and line in front."""
+        try:
+            yield
+        except ConfigurationError as error:
+            raise ConfigurationError(self.located(str(error))) from None
 
 
 # Name in lower case -> field, and the spelling that has this name
@@ -86,34 +106,45 @@ def _forced(values: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _assignments(path: Path) -> Iterator[tuple[int, str, str]]:
-    for number, line in lines_of(path, advice="; `dcmstore init DIR` makes one"):
+    for number, line in lines_of(path, if_absent="`dcmstore init DIR` makes one"):
         name, sign, value = line.partition("=")
         if not sign:
             raise ConfigurationError(f"{path}, line {number}: {line!r} has no '='; allowed is a line 'key= value'")
         yield number, name.strip(), value.strip()
 
 
-def lines_of(path: Path, *, advice: str = "") -> Iterator[tuple[int, str]]:
+def lines_of(path: Path, *, if_absent: str = "name another file") -> Iterator[tuple[int, str]]:
     """Yield (line number, line) without blanks at its ends; empty lines and comments are left out.
 
-    Raises ConfigurationError, with the advice at its end, when the file can't be read.
+    Raises ConfigurationError with what to do when the file can't be read: `if_absent` when there is none.
     """
-    for number, line in enumerate(re.split(r"\r\n|\r|\n", _text_of(path, advice)), 1):
+    for number, line in enumerate(re.split(r"\r\n|\r|\n", _text_of(path, if_absent)), 1):
         line = line.strip()
         if line and not line.startswith(("#", ";")):
             yield number, line
 
 
-def _text_of(path: Path, advice: str) -> str:
+def _text_of(path: Path, if_absent: str) -> str:
     """The file as text: UTF-8 with or without a byte order mark, else Windows-1252, as Notepad writes it."""
     try:
         raw = path.read_bytes()
     except OSError as error:
-        raise ConfigurationError(f"{path}: can't be read: {reason_of(error)}{advice}") from None
+        advice = if_absent if isinstance(error, FileNotFoundError) else _advice_on_reading(path, error)
+        raise ConfigurationError(f"{path}: can't be read: {reason_of(error)}; {advice}") from None
+    if raw.startswith(_UTF_16_MARKS):
+        raise ConfigurationError(f"{path}, line 1: is written in UTF-16; allowed is UTF-8: save it so")
     try:
         return raw.decode("utf-8-sig")
     except UnicodeDecodeError:
         return raw.decode("cp1252", "replace")
+
+
+def _advice_on_reading(path: Path, error: OSError) -> str:
+    if os.path.isdir(path):  # which Windows calls a lack of permission
+        return "name the file in that folder"
+    if isinstance(error, PermissionError):
+        return "let the user that runs dcmstore read it"
+    return "see to that disk or share"
 
 
 def _parse(path: Path, number: int, spelling: Spelling, value: str) -> Any:
@@ -129,7 +160,7 @@ def _parse(path: Path, number: int, spelling: Spelling, value: str) -> Any:
 
 
 def _nearest(name: str) -> str:
-    near = difflib.get_close_matches(name.lower(), _SPELLINGS, n=1, cutoff=0.0)
+    near = difflib.get_close_matches(name.lower(), _SPELLINGS, n=1)
     return f"; the nearest known one is {_SPELLINGS[near[0]][1].name}" if near else ""
 
 

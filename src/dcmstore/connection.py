@@ -35,7 +35,7 @@ from dcmstore.ul.negotiation import Policy
 from dcmstore.ul.pdu import AAbort, AAssociateAC, AAssociateRQ, AReleaseRQ
 from dcmstore.ul.timers import Limits, Phase, Timers
 
-RECEIVE_BUFFER = 256 * 1024  # bytes an association; pages that no data reached cost no memory
+RECEIVE_BUFFER = 256 * 1024  # bytes an association, while data comes
 MAX_IGNORED = 64 * 1024 * 1024  # bytes after the end of an association; who sends more does not read that it is over
 # Seconds between looks at the timers while nothing comes; on Windows also until a connection hears that it is to end.
 TICK = 1.0 if sys.platform == "win32" else 5.0
@@ -180,7 +180,8 @@ class Connection:
         except TlsError as error:
             if not error.said_nothing:
                 event = "tls.not_ready" if isinstance(error, NotReady) else "tls.failed"
-                self._registry.seldom.tell((self.host, str(error)), event, peer=self._peer, reason=error)
+                kind = (self.host, str(error))
+                self._registry.seldom.tell(kind, event, host=self.host, peer=self._peer, reason=error)
             return Ending("no TLS connection")
         except OSError as error:
             return Ending(f"connection lost: {error.strerror or error}")
@@ -215,7 +216,7 @@ class Connection:
 
     def _serve(self) -> Ending:
         """Receive until the association is over and the peer has closed."""
-        buffer = mmap.mmap(-1, RECEIVE_BUFFER)
+        buffer = sockets.receive_buffer(RECEIVE_BUFFER)
         view = memoryview(buffer)
         while not self._is_over():
             size = self._receive(buffer)
@@ -260,6 +261,8 @@ class Connection:
             except sockets.GAVE_UP:
                 if self._is_cut:  # Windows does not end a receive for that
                     return 0
+                if self.is_idle:
+                    sockets.let_go(buffer)
                 continue
             self._has_answered = False
             return size
@@ -296,7 +299,8 @@ class Connection:
         if refusal := self._refusal(request):
             reason = negotiation.REJECT_REASONS[refusal.answer]
             kind = (self.host, self.calling, reason, refusal.because)
-            self._registry.seldom.tell(kind, "association.rejected", **facts, reason=reason, because=refusal.because)
+            why = {"reason": reason, "because": refusal.because}
+            self._registry.seldom.tell(kind, "association.rejected", host=self.host, **facts, **why)
             self._ending = Ending(f"rejected: {reason}")
             self._send(self._association.reject(refusal.answer))
             return

@@ -21,6 +21,7 @@ _ACTIONS = {
     Outcome.IDENTICAL: Action.READ,
     Outcome.REPLACED: Action.UPDATE,
 }
+MAX_FOLDERS = 100  # master folders that an association remembers; a migration has one for every patient
 _OUR_LIMITS = "local-limit-exceeded"  # the reason of a refusal that says nothing of the sender
 
 
@@ -38,7 +39,7 @@ class AssociationEvents:
         self._updater = updater
         self._trail = trail
         self._transfers: Transfers | None = None
-        self._newest: dict[str, str] = {}  # master folder -> its newest file
+        self._newest: dict[str, str] = {}  # master folder -> its newest file, the last one used at the end
 
     def began(self, peer: Peer) -> None:
         """The association was accepted."""
@@ -67,9 +68,12 @@ class AssociationEvents:
         root = self._store.roots[stored.root]
         folder = os.path.join(root, stored.folders[0])
         path = os.path.join(root, *stored.folders, stored.file_name)
-        if folder not in self._newest:
+        if self._newest.pop(folder, None) is None:
             self._updater.add(folder, path)
         self._newest[folder] = path
+        if len(self._newest) > MAX_FOLDERS:
+            oldest = next(iter(self._newest))
+            self._updater.add(oldest, self._newest.pop(oldest))
 
     def ended(self) -> None:
         """The association is over: its folders are complete for now."""
@@ -81,14 +85,16 @@ class AssociationEvents:
 
 
 def refusals_audited(warn: Tell, trail: Trail | None) -> Tell:
-    """What passes Seldom: a warning in the log, and where it tells of a sender refused, an alert in the trail."""
+    """What passes Seldom: a warning in the log, and where it tells of a sender refused, an alert in the trail.
 
-    def tell(event: str, **facts: object) -> None:
+    The fact `host` is for the alert only: the line has it in `peer`.
+    """
+
+    def tell(event: str, *, host: str = "", **facts: object) -> None:
         warn(event, **facts)
         is_refusal = event in ("association.rejected", "tls.failed") and facts["reason"] != _OUR_LIMITS
         if trail is not None and is_refusal:
-            host, _, _ = str(facts["peer"]).rpartition(":")
-            peer = Peer(host.strip("[]"), str(facts.get("calling", "")))
+            peer = Peer(host, str(facts.get("calling", "")))
             because = facts.get("because")
             reason = f"{facts['reason']}: {because}" if because else str(facts["reason"])
             times = facts.get("times", 1)

@@ -8,9 +8,10 @@ Address: TypeAlias = ipaddress.IPv4Address | ipaddress.IPv6Address
 Network: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
 HostRule: TypeAlias = Network | str  # a network, of one address too, or a name
 
-HOST_ALLOWED = "an address, a network such as 192.0.2.0/24, or a host name"
+HOST_ALLOWED = "an address, a network in CIDR notation such as 192.0.2.0/24 (no range, no wildcard), or a host name"
 
 _NAME = re.compile(r"(?!-)[A-Za-z0-9_-]{1,63}(?:\.[A-Za-z0-9_-]{1,63})*\.?")
+_MISTYPED_NUMBER = re.compile(r"[0-9./:]*|[0-9-]*[./:][0-9./:-]*")  # a range too
 _MAX_NAME = 253  # characters (RFC 1035 2.3.4)
 
 
@@ -19,8 +20,7 @@ def host_rule(text: str) -> HostRule:
     try:
         return ipaddress.ip_network(text, strict=False)
     except ValueError:
-        is_mistyped_number = re.fullmatch(r"[0-9./:]*", text) is not None
-        if is_mistyped_number or len(text) > _MAX_NAME or not _NAME.fullmatch(text):
+        if _MISTYPED_NUMBER.fullmatch(text) or len(text) > _MAX_NAME or not _NAME.fullmatch(text):
             raise ValueError(text) from None
     return text
 

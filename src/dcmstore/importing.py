@@ -1,7 +1,7 @@
 """folders -> stored: DICOM files that lie on disk, filed through the very same path as those that are received."""
 
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
@@ -57,14 +57,17 @@ def places(sources: Iterable[str | Path], roots: Mapping[Root, Path], policy: Fi
         yield Place(source, roots[destination.root].joinpath(*destination.folders, destination.file_name))
 
 
-def find_files(folders: Iterable[Path]) -> list[Path]:
-    """Every file below the given folders, and every given file, in a fixed order; our own working folders aside."""
+def find_files(folders: Iterable[Path], unreadable: Callable[[OSError], None]) -> list[Path]:
+    """Every file below the given folders, and every given file, in a fixed order; our own working folders aside.
+
+    `unreadable` is told of each folder that can't be looked into.
+    """
     found = []
     for folder in folders:
-        if not folder.is_dir():
+        if not os.path.isdir(folder):
             found.append(folder)
             continue
-        for parent, below, files in os.walk(folder):
+        for parent, below, files in os.walk(folder, onerror=unreadable):
             below[:] = sorted(name for name in below if name not in _OUR_FOLDERS)
             found += [Path(parent, name) for name in sorted(files)]
     return found

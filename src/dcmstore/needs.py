@@ -2,8 +2,11 @@
 
 import contextlib
 import errno
+import os
+import stat
 import sys
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 from dcmstore import config, ports, wiring
@@ -45,14 +48,24 @@ def require_roots(configuration: Configuration, *, are_written: bool = True) -> 
 
 
 def absence(folder: Path) -> str:
-    """Why there is no such root folder, or nothing."""
-    if not folder.exists():
+    """Why there is no such root folder and what to do about it, or nothing."""
+    try:
+        mode = os.stat(folder).st_mode
+    except (FileNotFoundError, NotADirectoryError):
         return "does not exist; make it, or let `dcmstore init` make it"
-    return "" if folder.is_dir() else "is not a folder"
+    except OSError as error:
+        return f"can't be looked at: {reason_of(error)}; {_advice_on_looking(error)}"
+    return "" if stat.S_ISDIR(mode) else "is not a folder; name another one"
+
+
+def _advice_on_looking(error: OSError) -> str:
+    if isinstance(error, PermissionError):
+        return "let the user that runs dcmstore enter it and the folders that it is in, or name another one"
+    return "see to that disk or share, or name another folder"
 
 
 def folder_problem(folder: Path, *, may_be_full: bool = False) -> str:
-    """Why a root folder can't be used, or nothing."""
+    """Why a root folder can't be used and what to do about it, or nothing."""
     if problem := absence(folder):
         return problem
     try:
@@ -61,14 +74,39 @@ def folder_problem(folder: Path, *, may_be_full: bool = False) -> str:
             file.flush()
             return ""
     except OSError as error:
-        if may_be_full and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        if may_be_full and error.errno in wiring.FULL:
             return ""
-        return f"can't be written: {reason_of(error)}"
+        return f"can't be written: {reason_of(error)}; {wiring.advice_on_writing(error)}"
 
 
 def root_message(configuration: Configuration, root: Root, folder: Path, problem: str) -> str:
     source = configuration.source(wiring.ROOT_FIELDS[root])
     return f"{configuration.path}, {source}: {root.value}= {folder} {problem}"
+
+
+# --- files beside the ini ------------------------------------------------------------------------
+
+
+def file_problems(configuration: Configuration) -> Iterator[str]:
+    """What hinders `run` from writing the files that the ini asks for beside it. None is made to find out."""
+    for setting, path in (
+        ("logfile= 1", wiring.log_path_of(configuration)),
+        ("audit= file", wiring.audit_path_of(configuration)),
+        ("dicomdir= 1", wiring.journal_path_of(configuration)),
+    ):
+        if path is None:
+            continue
+        try:
+            _try_to_append(path)
+        except OSError as error:
+            yield str(wiring.unwritable(configuration, setting, path, error))
+
+
+def _try_to_append(path: Path) -> None:
+    try:
+        os.close(os.open(path, os.O_WRONLY | os.O_APPEND | getattr(os, "O_NONBLOCK", 0)))  # a pipe would make us wait
+    except FileNotFoundError:
+        tempfile.TemporaryFile(dir=path.parent).close()
 
 
 # --- the port ------------------------------------------------------------------------------------
@@ -81,6 +119,21 @@ def port_problem(error: OSError, port: int) -> str:
     if may_be_taken and (owner := ports.owner_of(port)):
         return f"taken by {owner}"
     return "no permission to listen on it" if is_withheld else reason_of(error)
+
+
+def port_advice(error: OSError) -> str:
+    """What to do where nobody can listen on a port."""
+    if not isinstance(error, PermissionError):
+        return PORT_ADVICE
+    if sys.platform == "win32":
+        return (
+            "another program has it for itself alone, or Windows keeps it (`netsh int ipv4 show excludedportrange "
+            "tcp`): set another `port`"
+        )
+    return (
+        "ports below 1024 are for root, and for the service that `dcmstore service install` makes: use that, or set "
+        "a `port` from 1024 on"
+    )
 
 
 # --- open files ----------------------------------------------------------------------------------
@@ -129,5 +182,6 @@ def raise_open_files(settings: Settings) -> str:
         _, raw_hard = resource.getrlimit(resource.RLIMIT_NOFILE)
         with contextlib.suppress(OSError, ValueError):  # macOS has a limit of its own below the hard one
             resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, raw_hard))
-    is_fine, finding = open_files_finding(settings, allowed)
+        soft, _ = open_files_allowed() or allowed
+    is_fine, finding = open_files_finding(settings, (soft, soft))  # nothing raises it any more
     return "" if is_fine else finding

@@ -7,6 +7,7 @@ meant to count, such as all that follows a gap in the numbers, it counts here, a
 """
 
 import difflib
+import os
 import re
 import sys
 from collections.abc import Mapping
@@ -47,9 +48,10 @@ class Profile:
 def in_force(configuration: Configuration) -> Profile | None:
     """The profile that the file beside the ini gives, or None without such a file. Raises ConfigurationError."""
     folder, name = configuration.path.absolute().parent, configuration.settings.profile
-    found = [path for path in (folder / OTHER_FILE_NAME, folder / FILE_NAME) if path.exists()]
+    found = [path for path in (folder / OTHER_FILE_NAME, folder / FILE_NAME) if _may_be_there(path)]
     if found:
-        profile = read(found[0], name)
+        with configuration.locating():
+            profile = read(found[0], name)
         ignored = tuple(f"{path}: is ignored, for {found[0].name} is there too" for path in found[1:])
         return replace(profile, warnings=ignored + profile.warnings)
     if name:
@@ -58,6 +60,17 @@ def in_force(configuration: Configuration) -> Profile | None:
             f"{where}: profile= {name!r}: allowed is nothing, for there is no {FILE_NAME} beside it"
         )
     return None
+
+
+def _may_be_there(path: Path) -> bool:
+    """False only for a file that surely is not: whoever reads another says what is wrong with it."""
+    try:
+        os.stat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError:
+        return True
+    return True
 
 
 def read(path: Path, name: str = "") -> Profile:
@@ -71,7 +84,7 @@ def read(path: Path, name: str = "") -> Profile:
     folded = _folded(name) or next(iter(profiles))
     if folded not in profiles:
         line = file.supersections[_folded(PROFILES)].line
-        raise file.refusal(line, f"has no profile {name!r}; allowed as `profile` is {', '.join(names)}")
+        raise ConfigurationError(f"profile= {name!r}: allowed is {', '.join(names)}, as {path}, line {line} has them")
     section, contexts = profiles[folded]
     sop_classes = _sop_classes(file, contexts)
     return Profile(path, section.name, section.line, sop_classes, names, tuple(file.warnings))

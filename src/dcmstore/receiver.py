@@ -132,7 +132,7 @@ class _Receiver:
         settings = self._reading.settings
         self._store, shared = self._opened(self._reading, tls_may_wait=not settings.tls_only)
         self._server = Server(settings, shared, self._log, self._host.wake, self._trail)
-        with _closed_on_failure(self._store), _port_problems():
+        with _closed_on_failure(self._store), _port_problems(self._reading):
             self._trail.use(wiring.reporter_of(settings), wiring.audit_sink(self._reading.configuration))
             self._server.start()
         self._trail.started()
@@ -158,7 +158,7 @@ class _Receiver:
             raise _NotStarted(wiring.as_written(f"{error.filename}: {reason_of(error)}")) from None
         if removed:
             self._log.warning("store.cleared", unfinished_objects=removed, of="a run that did not end by itself")
-        with _closed_on_failure(store):
+        with _closed_on_failure(store), reading.configuration.locating():
             updater = self._updater_for(reading)
             return store, shared_of(
                 reading.settings, store, self._log, _accepted(reading), updater, self._trail, tls_may_wait=tls_may_wait
@@ -204,7 +204,7 @@ class _Receiver:
 
     def _replace(self, reading: Reading) -> None:
         store, shared = self._opened(reading)
-        with _closed_on_failure(store), _port_problems():
+        with _closed_on_failure(store), _port_problems(reading):
             self._server.apply(reading.settings, shared, self._store.close)
         self._store = store
 
@@ -251,13 +251,14 @@ def _closed_on_failure(store: Store) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _port_problems() -> Iterator[None]:
-    """What the system has against a port, in words."""
+def _port_problems(reading: Reading) -> Iterator[None]:
+    """What the system has against a port or an address, in words."""
     try:
-        yield
+        with reading.configuration.locating():
+            yield
     except CannotListen as problem:
         reason = needs.port_problem(problem.error, problem.port)
-        raise _NotStarted(f"port {problem.port}: {reason}", needs.PORT_ADVICE) from None
+        raise _NotStarted(f"port {problem.port}: {reason}", needs.port_advice(problem.error)) from None
 
 
 def _changes(before: Reading, after: Reading) -> list[str]:

@@ -179,7 +179,8 @@ class Settings:
     )  # fmt: skip
     allowed_ae: tuple[str, ...] = _key(
         "allowed-ae", (), values.ae_titles,
-        f"AE titles separated by commas, each alone or as AE@host, or nothing; a host is {HOST_ALLOWED}",
+        "AE titles separated by commas, without wildcards, each alone or as AE@host, or nothing; a host is "
+        f"{HOST_ALLOWED}",
         "AE titles that may send, as CT1, or as CT1@192.0.2.10 where it may do so from one host or network only. "
         "Empty: all.",
     )  # fmt: skip
@@ -221,7 +222,7 @@ class Settings:
     )  # fmt: skip
     permissions: values.Permissions = _key(
         "permissions", values.Permissions(0o640), values.permissions,
-        "three octal digits such as 0640: 6, then two of 0, 2, 4, 6",
+        "three octal digits such as 0640: 6, then two of 0, 4, 6",
         "Permissions on Linux of files that are made: for the owner, the group and others. Folders are like them, and "
         "can be entered by who may read.",
     )  # fmt: skip

@@ -7,6 +7,7 @@ no delay on what we send, and acknowledgement at once of what we receive.
 
 import contextlib
 import errno
+import mmap
 import socket
 import struct
 import sys
@@ -104,6 +105,19 @@ def limit_waiting(connection: socket.socket, receive: float, send: float) -> Non
     for option, seconds in ((socket.SO_RCVTIMEO, receive), (socket.SO_SNDTIMEO, send)):
         limit = struct.pack("@ll", int(seconds), int(seconds % 1 * 1_000_000))
         connection.setsockopt(socket.SOL_SOCKET, option, limit)
+
+
+def receive_buffer(size: int) -> mmap.mmap:
+    """A buffer whose pages cost no memory until data reaches them; `let_go` of them when nothing more comes."""
+    if sys.platform == "win32":
+        return mmap.mmap(-1, size)
+    return mmap.mmap(-1, size, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+
+
+def let_go(buffer: mmap.mmap) -> None:
+    """Give the pages of a receive buffer back to the system, and forget what is in it."""
+    if hasattr(mmap, "MADV_DONTNEED"):  # not on Windows
+        buffer.madvise(mmap.MADV_DONTNEED)
 
 
 def send_all(connection: socket.socket, data: bytes, limit: float) -> None:

@@ -23,7 +23,9 @@ def ae_title(value: str) -> str:
 
 
 def listed(value: str, check: Callable[[str], object]) -> tuple[str, ...]:
-    """What stands between commas, each checked by something that raises ValueError."""
+    """What stands between commas, each checked by something that raises ValueError; `;` separates nothing."""
+    if ";" in value:
+        raise ValueError
     items = tuple(item.strip() for item in value.split(",")) if value else ()
     for item in items:
         check(item)
@@ -44,6 +46,8 @@ def ae_titles(value: str) -> tuple[str, ...]:
     def check(item: str) -> None:
         title, host = split_ae(item)
         ae_title(title)
+        if "*" in title or "?" in title:  # an AE title may have them, but who writes them here means many
+            raise ValueError
         if "@" in item:
             host_rule(host)
 
@@ -78,7 +82,7 @@ class Permissions(int):
 
 
 def permissions(value: str) -> Permissions:
-    if not re.fullmatch(r"0?6[0246][0246]", value):
+    if not re.fullmatch(r"0?6[046][046]", value):
         raise ValueError
     return Permissions(value, 8)
 

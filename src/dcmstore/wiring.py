@@ -1,6 +1,7 @@
 """Settings -> what the layers below take: folders, policies, a store, a log, what keeps the DICOMDIRs."""
 
 import contextlib
+import errno
 import ntpath
 import os
 import socket
@@ -27,6 +28,7 @@ from dcmstore.ul.negotiation import Policy
 LOG_NAME = "DcmStore.log"
 AUDIT_NAME = "DcmStore.audit"
 JOURNAL_NAME = "DcmStore.dicomdir"  # DICOMDIRs that are still to be written
+FULL = (errno.ENOSPC, errno.EDQUOT)  # what a disk or a quota says that has no room
 ROOT_FIELDS = {Root.IMAGES: "img_dir", Root.DOSE_REPORTS: "rdsr_dir"}
 
 # In front of a path, they tell Windows to take it as it is and of any length, else it stops at 260 characters.
@@ -79,7 +81,10 @@ def negotiation_policy_of(settings: Settings, profile: Mapping[str, tuple[str, .
 
 
 def access_of(settings: Settings) -> Access:
-    """Who may send. Raises ConfigurationError when the file of users can't be read."""
+    """Who may send. Raises ConfigurationError when the users that it takes can't be known."""
+    if settings.require_user and settings.users is None:
+        advice = "set users= to a file that `dcmstore user add NAME` writes"
+        raise ConfigurationError(f"require-user= 1: there are no users; {advice}")
     ae_titles: dict[str, tuple[HostRule, ...]] = {}
     for ae_title, host in map(values.split_ae, settings.allowed_ae):
         known = ae_titles.get(ae_title)
@@ -89,9 +94,18 @@ def access_of(settings: Settings) -> Access:
         hosts=tuple(map(host_rule, settings.allowed_hosts)),
         ae_titles=ae_titles,
         certificates=dict(values.split_ae(item, ":") for item in settings.tls_names),
-        users=users.read(settings.users) if settings.users else None,
+        users=_users_of(settings),
         requires_user=settings.require_user,
     )
+
+
+def _users_of(settings: Settings) -> users.Users | None:
+    if settings.users is None:
+        return None
+    try:
+        return users.read(settings.users)
+    except ConfigurationError as error:
+        raise ConfigurationError(f"users= {error}") from None
 
 
 def tls_of(settings: Settings, log: logs.Log, *, may_wait: bool = False) -> Renewal | None:
@@ -109,6 +123,11 @@ def tls_settings_of(settings: Settings) -> TlsSettings | None:
         if settings.tls_only:
             raise ConfigurationError("tls-only= 1: allowed is 0, for there is no tls-port; DICOM's own is 2762")
         return None
+    if settings.tls_port == settings.port and not settings.tls_only:
+        raise ConfigurationError(
+            f"tls-port= {settings.tls_port}: is the same as port= {settings.port}; "
+            "set one of them to another number, or tls-only= 1"
+        )
     if settings.tls_certificate is None:
         raise ConfigurationError(f"tls-port= {settings.tls_port}: needs a tls-certificate, a file in PEM")
     return TlsSettings(
@@ -122,6 +141,39 @@ def tls_settings_of(settings: Settings) -> TlsSettings | None:
     )
 
 
+def log_path_of(configuration: Configuration) -> Path | None:
+    return _beside(configuration, LOG_NAME) if configuration.settings.logfile else None
+
+
+def audit_path_of(configuration: Configuration) -> Path | None:
+    return _beside(configuration, AUDIT_NAME) if configuration.settings.audit == "file" else None
+
+
+def journal_path_of(configuration: Configuration) -> Path | None:
+    return _beside(configuration, JOURNAL_NAME) if wants_dicomdir(configuration.settings) else None
+
+
+def _beside(configuration: Configuration, name: str) -> Path:
+    return configuration.path.absolute().parent / name
+
+
+def unwritable(configuration: Configuration, setting: str, path: Path, error: OSError) -> ConfigurationError:
+    """What is wrong with a file beside the ini that a setting, given as `key= value`, asks for."""
+    problem = f"{setting}: {path} can't be written: {reason_of(error)}; {advice_on_writing(error)}"
+    return ConfigurationError(configuration.located(problem))
+
+
+def advice_on_writing(error: OSError) -> str:
+    """What to do where a file can't be made or written."""
+    if error.errno in FULL:
+        return "make room on that disk"
+    if error.errno == errno.EROFS:
+        return "mount that disk for writing, or name another place"
+    if isinstance(error, PermissionError):
+        return "let the user that runs dcmstore write there, or name another place"
+    return "see to that disk or share, or name another place"
+
+
 def open_log(configuration: Configuration, name: str = LOG_NAME, *, with_console: bool = True) -> logs.Log:
     """The console, and a file beside the ini if it is asked for. Raises ConfigurationError."""
     return logs.Log(log_sinks(configuration, name, with_console=with_console), configuration.settings.log_level)
@@ -132,11 +184,11 @@ def log_sinks(configuration: Configuration, name: str = LOG_NAME, *, with_consol
     settings = configuration.settings
     sinks = logs.stderr_sinks() if with_console else []
     if settings.logfile:
-        path = configuration.path.absolute().parent / name
+        path = _beside(configuration, name)
         try:
             sinks.append(logs.FileSink(path, settings.logfile_size * MEGABYTE, settings.logfile_keep))
         except OSError as error:
-            raise ConfigurationError(f"logfile= 1: {path} can't be written: {reason_of(error)}") from None
+            raise unwritable(configuration, "logfile= 1", path, error) from None
     return sinks
 
 
@@ -148,14 +200,15 @@ def audit_sink(configuration: Configuration) -> Sink | None:
     """Where the audit trail goes, or None where it is off. Raises ConfigurationError."""
     settings = configuration.settings
     if settings.audit == "syslog":
-        return Syslog(settings.audit_syslog)
-    if settings.audit == "off":
+        with configuration.locating():
+            return Syslog(settings.audit_syslog)
+    path = audit_path_of(configuration)
+    if path is None:
         return None
-    path = configuration.path.absolute().parent / AUDIT_NAME
     try:
         return AuditFile(path, settings.logfile_size * MEGABYTE, settings.logfile_keep)
     except OSError as error:
-        raise ConfigurationError(f"audit= file: {path} can't be written: {reason_of(error)}") from None
+        raise unwritable(configuration, "audit= file", path, error) from None
 
 
 def wants_dicomdir(settings: Settings) -> bool:
@@ -174,11 +227,11 @@ def dicomdir_updater(
     def report(event: str, **facts: object) -> None:
         (log.warning if event == "dicomdir.failed" else log.info)(event, **_as_logged(facts, settings_in_force()))
 
-    journal = configuration.path.absolute().parent / JOURNAL_NAME
+    journal = _beside(configuration, JOURNAL_NAME)
     try:
         updater = dicomdir.Updater(str(journal), report)
     except OSError as error:
-        raise ConfigurationError(f"dicomdir= 1: {journal} can't be written: {reason_of(error)}") from None
+        raise unwritable(configuration, "dicomdir= 1", journal, error) from None
     updater.start()
     try:
         yield updater

@@ -71,6 +71,12 @@ life() {
     set_key max-associations 100
     expect 0 dcmstore echo 127.0.0.1 11112
 
+    echo "=== root adds a user, and the service reads the file"
+    set_key users DcmStore.users
+    echo secret | dcmstore user add ct1 --config "$INI"
+    expect 0 stat --format '%U %G %a' "${INI%/*}/DcmStore.users"
+    expect 0 dcmstore reload --config "$INI"
+
     echo "=== killed: systemd starts it again"
     expect 0 kill -KILL "$(property MainPID)"
     until_true restarted 1

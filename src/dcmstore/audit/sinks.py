@@ -33,12 +33,14 @@ class Sink(Protocol):
 
 
 class AuditFile:
-    """A file with a message a line, put aside like the log when it is full. Raises OSError when it can't be opened."""
+    """A file with a message a line, put aside like the log when it is full. Raises OSError when it can't be opened.
+
+    A full disk or a power cut may leave a part of a message on a line of its own; the message itself comes again.
+    """
 
     def __init__(self, path: Path, max_size: int, kept: int) -> None:
         self._file = FileSink(path, max_size, kept, mode=FILE_MODE)
         self.name = str(path)
-        self._is_torn = _ends_within_a_line(path)
 
     @property
     def fault(self) -> str:
@@ -49,10 +51,7 @@ class AuditFile:
         self._file.fault = fault
 
     def deliver(self, message: Message) -> None:
-        line_end = "\n" if self._is_torn else ""  # a full disk or a power cut left a part of a line
-        self._is_torn = True
-        self._file.write(f"{line_end}{message.xml}\n")
-        self._is_torn = False
+        self._file.write(f"{message.xml}\n")
 
     def close(self) -> None:
         self._file.close()
@@ -179,12 +178,3 @@ def _default_context() -> "ssl.SSLContext":
     context = ssl.create_default_context()
     context.minimum_version = ssl.TLSVersion.TLSv1_2  # PS3.15 A.6
     return context
-
-
-def _ends_within_a_line(path: Path) -> bool:
-    with path.open("rb") as file:
-        end = file.seek(0, 2)
-        if not end:
-            return False
-        file.seek(end - 1)
-        return file.read(1) != b"\n"

@@ -18,6 +18,7 @@ from dcmstore.audit.messages import Message, Peer, Reporter, Transferred
 from dcmstore.audit.sinks import Sink
 from dcmstore.errors import reason_of
 from dcmstore.logs import Log
+from dcmstore.seldom import Seldom
 
 MAX_NOTES = 10_000  # what is told and not written as a message yet; the thread needs 0.1 ms for one
 MAX_WAITING = 20_000_000  # characters of messages that wait for a sink; some 10,000 associations
@@ -35,6 +36,7 @@ class Trail:
 
     def __init__(self, log: Log) -> None:
         self._log = log
+        self._faults = Seldom(log.error)
         self._reporter = Reporter("", "", 0)
         self._sink: Sink | None = None
         self._notes: SimpleQueue[_Note] = SimpleQueue()
@@ -59,7 +61,10 @@ class Trail:
         self._put(partial(_one, messages.application_stopped, self._reporter, _now(), has_fault=has_fault))
 
     def transferred(self, peer: Peer, counts: Mapping[Transferred, int]) -> None:
-        """What an association brought; see `Transfers`, which counts it."""
+        """What an association brought; see `Transfers`, which counts it. Lost when the trail was switched off since."""
+        if not self.is_on:
+            self._drop(1)
+            self._notes.put(_nothing)  # the thread tells what was dropped
         self._put(partial(messages.instances_transferred, self._reporter, _now(), peer, counts))
 
     def refused(self, peer: Peer, reason: str, times: int = 1) -> None:
@@ -83,9 +88,11 @@ class Trail:
     def use(self, reporter: Reporter, sink: Sink | None) -> None:
         """From now on, what is told comes from this reporter and goes to this sink; the one before is closed."""
         self._reporter = reporter
+        if self._thread is None and sink is None:
+            return  # it is off already, and nobody takes notes
         self._notes.put(partial(self._replace_sink, sink))
         self.is_on = sink is not None
-        if self._thread is None and sink is not None:
+        if self._thread is None:
             self._thread = threading.Thread(target=self._run, name="audit", daemon=True)
             self._thread.start()
 
@@ -103,10 +110,15 @@ class Trail:
 
     def _run(self) -> None:
         while self._is_open:
-            self._take_note()
-            if not self._is_open or time.monotonic() >= self._retry_at:
-                self._deliver()
+            try:
+                self._take_note()
+                if not self._is_open or time.monotonic() >= self._retry_at:
+                    self._deliver()
+            except Exception as error:  # noqa: BLE001  the fence of the trail: a fault of ours costs a message
+                self._drop(1)
+                self._faults.tell(repr(error), "audit.fault", error=repr(error))
         self._forget_waiting()
+        self._faults.flush()
         self._close_sink()
 
     def _take_note(self) -> None:
@@ -130,6 +142,7 @@ class Trail:
             self._log.warning("audit.not_delivered", sink=name, reason=failure, waiting=len(self._waiting))
         if self._is_failing and not failure and self._sink is not None:
             self._log.info("audit.delivered", sink=self._sink.name)
+        self._faults.tell_due()
         self._is_failing = bool(failure)
         self._retry_at = time.monotonic() + RETRY if failure else 0.0
         self._say_what_was_dropped()
@@ -138,14 +151,27 @@ class Trail:
         """Why it failed, or nothing."""
         try:
             while self._waiting and self._sink is not None:
-                self._sink.deliver(self._waiting[0])
-                self._size -= len(self._waiting.popleft().xml)
+                self._deliver_first(self._sink)
                 if self._sink.fault:
                     self._log.warning("log.not_put_aside", reason=self._sink.fault)
                     self._sink.fault = ""
         except OSError as error:  # a full disk, a server that is away, a name that nobody knows
             return reason_of(error)
         return ""
+
+    def _deliver_first(self, sink: Sink) -> None:
+        """What a sink does not take stays; what it takes goes, and what has a fault, which would stop all behind it."""
+        try:
+            sink.deliver(self._waiting[0])
+        except OSError:
+            raise
+        except Exception:
+            self._forget_first()
+            raise
+        self._forget_first()
+
+    def _forget_first(self) -> None:
+        self._size -= len(self._waiting.popleft().xml)
 
     def _say_what_was_dropped(self) -> None:
         with self._lock:
@@ -163,11 +189,12 @@ class Trail:
 
     def _replace_sink(self, sink: Sink | None) -> Iterable[Message]:
         """What waits goes to the new one, if there is one."""
-        self._close_sink()
-        self._sink = sink
+        replaced, self._sink = self._sink, sink
         self._is_failing, self._retry_at = False, 0.0
         if sink is None:
             self._forget_waiting()
+        if replaced is not None:
+            replaced.close()
         return ()
 
     def _close_sink(self) -> None:
@@ -181,6 +208,10 @@ class Trail:
 
 def _one(make: Callable[..., Message], *facts: object, **more: object) -> Iterable[Message]:
     return (make(*facts, **more),)
+
+
+def _nothing() -> Iterable[Message]:
+    return ()
 
 
 def _now() -> datetime:

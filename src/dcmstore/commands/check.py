@@ -5,21 +5,24 @@ from collections.abc import Iterator
 
 from dcmstore import needs, profile, sockets
 from dcmstore.commands import original
-from dcmstore.doctor import needed
+from dcmstore.config import Configuration
+from dcmstore.doctor import needed, port
 from dcmstore.doctor.findings import Finding, Kind, fail, ok
+from dcmstore.errors import ConfigurationError
 from dcmstore.server import endpoints_of
-from dcmstore.settings import KEYS, Settings, shown
+from dcmstore.settings import KEYS, shown
 
 
 def command(options: argparse.Namespace) -> int:
     configuration = needs.read(options.config)
     in_force = profile.in_force(configuration)
+    width = max(len(key.name) for key in KEYS.values()) + 1
     for field_name, key in KEYS.items():
         value = shown(getattr(configuration.settings, field_name))
-        print(f"{key.name + '=':20} {value:40} ({configuration.source(field_name)})")
+        print(f"{key.name + '=':{width}} {value:40} ({configuration.source(field_name)})")
     print()
     problems = False
-    for finding in (*needed.findings(configuration, in_force), *_ports(configuration.settings)):
+    for finding in (*needed.findings(configuration, in_force), *_ports(configuration)):
         problems |= finding.kind is Kind.FAIL
         print(finding)
     if original.comes_from_it(configuration):
@@ -29,11 +32,13 @@ def command(options: argparse.Namespace) -> int:
     return int(problems)
 
 
-def _ports(settings: Settings) -> Iterator[Finding]:
+def _ports(configuration: Configuration) -> Iterator[Finding]:
     """Whether `run` could have its ports now; whether it has them already, `dcmstore doctor` finds out."""
-    for endpoint in endpoints_of(settings):
+    for endpoint in endpoints_of(configuration.settings):
         try:
             sockets.listen(endpoint.address, endpoint.port).close()
             yield ok(f"port {endpoint.port} is free")
         except OSError as error:
-            yield fail(f"port {endpoint.port}: {needs.port_problem(error, endpoint.port)}", needs.PORT_ADVICE)
+            yield fail(f"port {endpoint.port}: {needs.port_problem(error, endpoint.port)}", needs.port_advice(error))
+        except ConfigurationError as error:
+            yield port.bind_finding(configuration, error)

@@ -2,6 +2,7 @@
 
 import argparse
 import contextlib
+import os
 import sys
 from collections import Counter
 from dataclasses import replace
@@ -22,23 +23,39 @@ IMPORT_LOG_NAME = "DcmStore-import.log"
 def command(options: argparse.Namespace) -> int:
     configuration = needs.read(options.config)
     for folder in options.folders:
-        if not folder.exists():
-            raise ConfigurationError(f"FOLDER {folder}: does not exist")
+        _require(folder)
     needs.require_roots(configuration)
     settings = configuration.settings
     wiring.apply_permissions(settings)
-    sources = importing.find_files(options.folders)
-    if options.dry_run:
-        return _dry_run(sources, settings)
+    not_read: list[OSError] = []
+    sources = importing.find_files(options.folders, not_read.append)
+    for error in not_read:
+        print(f"dcmstore: {error.filename}: {reason_of(error)}; what is in it is left out", file=sys.stderr)
+    code = _dry_run(sources, settings) if options.dry_run else _import(sources, configuration, move=options.move)
+    return code or int(bool(not_read))
+
+
+def _require(folder: Path) -> None:
+    try:
+        os.stat(folder)
+    except (FileNotFoundError, NotADirectoryError):
+        raise ConfigurationError(f"FOLDER {folder}: does not exist") from None
+    except OSError as error:
+        raise ConfigurationError(f"FOLDER {folder}: can't be looked at: {reason_of(error)}") from None
+
+
+def _import(sources: list[Path], configuration: Configuration, *, move: bool) -> int:
+    settings = configuration.settings
     # With --move the copy becomes the only one, so it has to survive a power cut whatever `durable` says.
-    store = wiring.store_of(replace(settings, durable=settings.durable or options.move))
+    store = wiring.store_of(replace(settings, durable=settings.durable or move))
     # A log of its own: a running receiver puts its own one aside when it is full.
     log = wiring.open_log(configuration, IMPORT_LOG_NAME, with_console=False)
     try:
         if not _open(store):
             return 1
         with _updater(configuration, log) as updater:
-            return _import_all(sources, store, AssociationEvents(store, updater), log, move=options.move)
+            events = AssociationEvents(store, updater)
+            return _import_all(sources, store, events, log, configuration, move=move)
     finally:
         store.close()
         log.close()
@@ -71,7 +88,15 @@ def _dry_run(sources: list[Path], settings: Settings) -> int:
     return 0
 
 
-def _import_all(sources: list[Path], store: Store, events: AssociationEvents, log: Log, *, move: bool) -> int:
+def _import_all(
+    sources: list[Path],
+    store: Store,
+    events: AssociationEvents,
+    log: Log,
+    configuration: Configuration,
+    *,
+    move: bool,
+) -> int:
     from tqdm import tqdm  # nothing else needs it
 
     counts: Counter[Verdict] = Counter()
@@ -82,7 +107,7 @@ def _import_all(sources: list[Path], store: Store, events: AssociationEvents, lo
             for imported in importing.import_files(sources, store, move=move):
                 counts[imported.verdict] += 1
                 kept += bool(imported.kept)
-                log.info("file.imported", **_facts(imported))
+                log.info("file.imported", **_facts(imported, configuration.settings))
                 if imported.stored is not None:
                     events.stored(imported.stored)
                 if problem := _problem(imported):
@@ -93,12 +118,23 @@ def _import_all(sources: list[Path], store: Store, events: AssociationEvents, lo
             bar.write("dcmstore: interrupted; the same command goes on from here", file=sys.stderr)
     events.ended()
     print(", ".join(f"{counts[verdict]} {verdict.value}" for verdict in Verdict) + (f"; {kept} kept" if kept else ""))
+    if counts[Verdict.NOT_DICOM]:
+        print(f"{Verdict.NOT_DICOM.value}: {_where_listed(configuration)}")
     return 0 if is_whole and not counts[Verdict.FAILED] and not kept else 1
 
 
-def _facts(imported: Imported) -> dict[str, object]:
-    """What the log says of one file: all that the console leaves out."""
-    facts: dict[str, object] = {"source": imported.source, "became": imported.verdict.value}
+def _where_listed(configuration: Configuration) -> str:
+    settings = configuration.settings
+    if settings.logfile and settings.log_level in ("debug", "info"):
+        log = configuration.path.absolute().parent / IMPORT_LOG_NAME
+        return f"{log} has a line for each; --dry-run prints them with their folders"
+    return "--dry-run prints them"
+
+
+def _facts(imported: Imported, settings: Settings) -> dict[str, object]:
+    """What the log says of one file: all that the console leaves out. Folders of an archive bear patients' names."""
+    source = imported.source if settings.log_patient else imported.source.name
+    facts: dict[str, object] = {"source": source, "became": imported.verdict.value}
     if imported.stored is not None:
         facts["file"] = imported.stored.file_name
         facts["outcome"] = imported.stored.outcome.value

@@ -1,13 +1,18 @@
 """`dcmstore service`: a verb -> what the system's service manager is asked to do, and its answer in words."""
 
 import argparse
+import contextlib
 import os
+import re
 import sys
 from collections.abc import Callable
+from pathlib import Path
 
-from dcmstore import needs
+from dcmstore import config, needs, ports
+from dcmstore.errors import ConfigurationError
+from dcmstore.server import endpoints_of
 from dcmstore.service import manager
-from dcmstore.service.manager import Action, InstallOptions, Plan, ServiceError, ServiceManager, State
+from dcmstore.service.manager import Action, InstallOptions, NotAtWork, Plan, ServiceError, ServiceManager, State
 
 # As the scripts of the original's users ask for: 0 for running, and what `systemctl status` returns for the others
 EXIT_CODES = {State.RUNNING: 0, State.NOT_INSTALLED: 4}
@@ -35,7 +40,17 @@ def delete(options: argparse.Namespace) -> int:
 
 def reload(options: argparse.Namespace) -> int:
     """`dcmstore reload`: the running service reads its ini again."""
-    return _carry_out(lambda service: service.reload(), options)
+
+    def plan(service: ServiceManager) -> Plan:
+        try:
+            return service.reload()
+        except NotAtWork as error:
+            if sys.platform == "win32":
+                raise
+            process = _process_of_run(options.config or Path(config.FILE_NAME)) or "PID"
+            raise NotAtWork(f"{error}. What `dcmstore run` started reads it again at `kill -HUP {process}`") from None
+
+    return _carry_out(plan, options)
 
 
 def query(options: argparse.Namespace) -> int:
@@ -64,7 +79,23 @@ def _carry_out(make_plan: Callable[[ServiceManager], Plan], options: argparse.Na
         return _refused(error)
     if plan.done:
         print(f"then it would say: {plan.done}" if options.dry_run else plan.done)
+    if plan.lacking and options.dry_run:
+        print(f"then it would say: {plan.lacking}")
+    elif plan.lacking:
+        return _refused(plan.lacking)
     return 0
+
+
+def _process_of_run(ini: Path) -> str:
+    """The number of the process of `dcmstore run` that has a port of this ini; nothing when none is seen."""
+    with contextlib.suppress(ConfigurationError, OSError):
+        for endpoint in endpoints_of(config.read(ini).settings):
+            if process := re.search(r"process (\d+)", ports.owner_of(endpoint.port)):
+                words = Path(f"/proc/{process[1]}/cmdline").read_bytes().split(b"\0")
+                # A signal would end another program.
+                if b"run" in words and any(word.rpartition(b"/")[2] == b"dcmstore" for word in words):
+                    return process[1]
+    return ""
 
 
 def _require_ours(service: ServiceManager, options: argparse.Namespace) -> None:
@@ -88,6 +119,6 @@ def _do(action: Action) -> None:
         print(said, flush=True)
 
 
-def _refused(error: ServiceError) -> int:
-    print(f"dcmstore: {error}", file=sys.stderr)
+def _refused(words: object) -> int:
+    print(f"dcmstore: {words}", file=sys.stderr)
     return 1

@@ -1,17 +1,21 @@
 """`dcmstore user`: a name and a passcode -> a line of the file of users; and its names."""
 
 import argparse
+import errno
 import getpass
 import os
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 from dcmstore import needs, users
 from dcmstore.errors import ConfigurationError, reason_of
 from dcmstore.storage import files
+from dcmstore.storage.files import Ownership
 from dcmstore.users import Users
 
 FILE_NAME = "DcmStore.users"  # where the ini names none
+NEW_MODE = 0o640  # at most: who receives may read it as a member of the ini's group
 
 
 def add(options: argparse.Namespace) -> int:
@@ -20,7 +24,7 @@ def add(options: argparse.Namespace) -> int:
     path, known = _users(options.config)
     passcode = _ask_passcode(options.name)
     word = "changed" if options.name in known else "added"
-    _write(path, known.with_user(options.name, passcode))
+    _write(path, options.config, known.with_user(options.name, passcode))
     print(f"{word} user {options.name} in {path}; `dcmstore reload` lets a running receiver know")
     return 0
 
@@ -30,7 +34,7 @@ def remove(options: argparse.Namespace) -> int:
     if options.name not in known:
         print(f"dcmstore: {path} has no user {options.name}", file=sys.stderr)
         return 1
-    _write(path, known.without(options.name))
+    _write(path, options.config, known.without(options.name))
     print(f"removed user {options.name} from {path}; `dcmstore reload` lets a running receiver know")
     return 0
 
@@ -66,8 +70,15 @@ def _ask_passcode(name: str) -> bytes:
     return encoded
 
 
-def _write(path: Path, known: Users) -> None:
+def _write(path: Path, ini: Path, known: Users) -> None:
+    """Whoever writes it, often root, the receiver reads it as before, or as it reads the ini."""
     try:
-        files.write_whole(os.fspath(path), known.lines().encode())
+        if path.exists():
+            ownership = Ownership.of(os.fspath(path))
+        else:
+            like_ini = Ownership.of(os.fspath(ini))
+            ownership = replace(like_ini, mode=like_ini.mode & NEW_MODE)
+        files.write_whole(os.fspath(path), known.lines().encode(), ownership)
     except OSError as error:
-        raise ConfigurationError(f"{path}: can't be written: {reason_of(error)}") from None
+        advice = "; use sudo, so that it stays its owner's" if error.errno == errno.EPERM else ""
+        raise ConfigurationError(f"{path}: can't be written: {reason_of(error)}{advice}") from None

@@ -30,18 +30,16 @@ def findings(configuration: Configuration) -> Iterator[Finding]:
         return
     text = f"service: {'; '.join((status.state.value, *status.facts))}"
     yield ok(text) if status.state in _WORKING else fail(text, "`dcmstore service start`")
-    yield from _outdated(service, status.state)
+    yield from _outdated(service)
     yield from user_findings(configuration)
 
 
-def _outdated(service: ServiceManager, state: State) -> Iterator[Finding]:
-    """What the service does not follow by itself: its plans say it, and change nothing until they are carried out."""
+def _outdated(service: ServiceManager) -> Iterator[Finding]:
     try:
-        plan = service.reload() if state is State.RUNNING else service.start()
+        found = service.outdated()
     except (ServiceError, ConfigurationError):
         return
-    for words in plan.done.splitlines():
-        yield fail(words)
+    yield from map(fail, found)
 
 
 def _is_same(one: Path, other: Path) -> bool:
@@ -62,13 +60,10 @@ if sys.platform == "win32":
 else:
     import os
     import pwd
-    import subprocess
 
     from dcmstore.service import systemd, unit
     from dcmstore.service.rights import PASS, READ, WRITE, Account
 
-    # By what is wanted: how `test` asks for it.
-    _TESTS = {READ: 'test -r "$1"', WRITE | PASS: 'test -w "$1" && test -x "$1"'}
     _WORDS = {READ: "read", WRITE | PASS: "write"}
 
     def _has_services() -> bool:
@@ -87,9 +82,10 @@ else:
         if entry is None or entry.pw_uid == os.geteuid():  # what that user may do has been seen
             return
         wanted = dict.fromkeys([configuration.path, *unit.read_paths(configuration)], READ)
+        user = Account.named(entry.pw_name)
         wanted |= dict.fromkeys(unit.written_folders(configuration), WRITE | PASS)
         try:
-            may_not = [(path, bits) for path, bits in wanted.items() if path.exists() and not _may(entry, bits, path)]
+            may_not = [(path, bits) for path, bits in wanted.items() if path.exists() and not user.can(bits, path)]
         except OSError as error:
             text = f"what the service's user {entry.pw_name} may do can't be seen: {error.filename}: {reason_of(error)}"
             yield note(text, "`sudo dcmstore doctor` sees it")
@@ -99,17 +95,3 @@ else:
             yield fail(f"the service's user {entry.pw_name} can't {_WORDS[bits]} {path}", advice)
         if not may_not:
             yield ok(f"the service's user {entry.pw_name} may read the ini and write the folders")
-
-    def _may(entry: pwd.struct_passwd, bits: int, path: Path) -> bool:
-        # Where the unit hides homes, the service passes through none of the folders above.
-        if os.geteuid() != 0 or unit.is_hidden(path):
-            return Account.named(entry.pw_name).may(bits, path)
-        done = subprocess.run(
-            ["/bin/sh", "-c", _TESTS[bits], "sh", str(path)],
-            user=entry.pw_uid,
-            group=entry.pw_gid,
-            extra_groups=os.getgrouplist(entry.pw_name, entry.pw_gid),
-            cwd="/",
-            check=False,
-        )
-        return done.returncode == 0

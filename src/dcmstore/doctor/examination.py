@@ -4,12 +4,12 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from dcmstore import profile, wiring
+from dcmstore import needs, profile, wiring
 from dcmstore.config import Configuration
 from dcmstore.doctor import account, clock, disk, history, needed, port, trial, windows
 from dcmstore.doctor.findings import Finding, fail
 from dcmstore.doctor.port import Answerer, Port
-from dcmstore.errors import reason_of
+from dcmstore.errors import ConfigurationError, reason_of
 from dcmstore.profile import Profile
 from dcmstore.settings import Settings
 from dcmstore.storage.filing import Root
@@ -52,12 +52,14 @@ CHECKS: dict[str, Callable[[Case], Iterator[Finding]]] = {
 
 
 def examine(configuration: Configuration) -> Iterator[Finding]:
-    """One finding after the other, as they are made. Raises ConfigurationError for what `run` would not start with."""
-    roots = {root: folder for root, folder in wiring.roots_of(configuration.settings).items() if folder.is_dir()}
-    case = Case(configuration, profile.in_force(configuration), roots, port.look(configuration.settings))
+    """One finding after the other, as they are made. Raises ConfigurationError for a profile that can't be used."""
+    roots = {root: path for root, path in wiring.roots_of(configuration.settings).items() if not needs.absence(path)}
+    case = Case(configuration, profile.in_force(configuration), roots, port.look(configuration))
     for theme, check in CHECKS.items():
         try:
             yield from check(case)
         except OSError as error:  # a disk or a share that fails; the other themes are looked at all the same
             where = f"{error.filename}: " if error.filename else ""
             yield fail(f"{theme} can't be looked at: {where}{reason_of(error)}", "see to that first")
+        except ConfigurationError as error:
+            yield fail(f"{theme} can't be looked at: {error}", "see to that first")

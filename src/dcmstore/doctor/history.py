@@ -1,22 +1,21 @@
 """the newest lines of the log -> who was turned away and why, what was not taken, and how fast the disk fills."""
 
 import contextlib
-import json
 import re
 import shutil
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from dcmstore import profile, uids, wiring
+from dcmstore import logs, profile, uids, wiring
 from dcmstore.config import Configuration
 from dcmstore.doctor.findings import Finding, fail, note, ok
 from dcmstore.doctor.needed import GIGABYTE
 from dcmstore.doctor.port import OWN_TITLE
 from dcmstore.errors import reason_of
-from dcmstore.logs import quote
+from dcmstore.logs import Line
 from dcmstore.settings import Settings
 from dcmstore.storage.filing import Root
 from dcmstore.ul import negotiation
@@ -28,30 +27,24 @@ SOON = 7.0  # days until a disk is full, below which that is a fault
 FAR = 3650.0  # days that nobody needs to hear of
 _DAY = timedelta(days=1)
 
-_FACT = re.compile(r'(\w+)=("(?:[^"\\]|\\.)*"|[^\s"]\S*)')
+_TOOK_ROOM = ("stored", "numbered")  # outcomes; what was identical is on the disk once
 
-
-@dataclass(frozen=True, slots=True)
-class Line:
-    """One line of the log."""
-
-    moment: datetime
-    event: str
-    facts: Mapping[str, str]
-
-    def __getitem__(self, name: str) -> str:
-        """A fact, empty where the line does not have it."""
-        return self.facts.get(name, "")
-
-    def shown(self, name: str) -> str:
-        """A fact for a terminal: a peer may have put into it what a terminal obeys."""
-        text = self[name]
-        return text if text.isprintable() else quote(text)
-
-    @property
-    def times(self) -> int:
-        """How often it happened: refusals that repeat share a line a minute."""
-        return int(self["times"]) if self["times"].isdecimal() else 1
+# Event -> the facts that are needed to tell of it. A line without them was cut off by a crash or a full disk.
+_NEEDED = {
+    "receiver.failed": ("reason",),
+    "receiver.fault": ("reason",),
+    "receiver.listening": (),
+    "instance.stored": ("outcome", "bytes", "root"),
+    "association.rejected": ("peer", "calling", "called", "reason"),
+    "context.rejected": ("calling", "sop_class", "uid", "transfer_syntaxes", "reason"),
+    "instance.refused": ("calling", "status", "reason"),
+}
+# Event -> the facts in which refusals are alike to a reader.
+_REFUSALS = {
+    "association.rejected": ("calling", "called", "reason", "because"),
+    "context.rejected": ("uid", "reason", "transfer_syntaxes"),
+    "instance.refused": ("calling", "status", "reason"),
+}
 
 
 @dataclass(slots=True)
@@ -61,31 +54,25 @@ class Summary:
     first: datetime | None = None
     refused: dict[tuple[str, ...], Line] = field(default_factory=dict)
     times: Counter[tuple[str, ...]] = field(default_factory=Counter)
-    failed: Line | None = None  # the last start, unless one went well since
+    failed: Line | None = None  # the last start or the last end, unless a start went well since
+    faults: list[Line] = field(default_factory=list)  # ends that nobody asked for
     stored: Counter[str] = field(default_factory=Counter)  # bytes, by root
 
     def add(self, line: Line) -> None:
         self.first = self.first or line.moment
-        if line.event == "receiver.failed":
+        if line.event in ("receiver.failed", "receiver.fault"):
             self.failed = line
+            if line.event == "receiver.fault":
+                self.faults.append(line)
         elif line.event == "receiver.listening":
             self.failed = None
-        elif line.event == "instance.stored" and line["bytes"].isdecimal():
-            self.stored[line["root"]] += int(line["bytes"])
+        elif line.event == "instance.stored" and line["outcome"] in _TOOK_ROOM:
+            self.stored[line["root"]] += _number(line["bytes"])
         elif line.event in _REFUSALS and line["calling"] != OWN_TITLE:
             kind = (line.event, *(line[name] for name in _REFUSALS[line.event]))
             self.refused.pop(kind, None)  # the newest comes last
             self.refused[kind] = line
-            self.times[kind] += line.times
-
-
-# Event -> the facts in which refusals are alike to a reader.
-_REFUSALS = {
-    "association.rejected": ("calling", "called", "reason", "because"),
-    "context.rejected": ("uid", "reason", "transfer_syntaxes"),
-    "instance.refused": ("calling", "status", "reason"),
-}
-_EVENTS = {*_REFUSALS, "receiver.failed", "receiver.listening", "instance.stored"}
+            self.times[kind] += _number(line["times"]) or 1  # refusals that repeat share a line a minute
 
 
 def findings(configuration: Configuration, *, is_running: bool) -> Iterator[Finding]:
@@ -107,9 +94,7 @@ def findings(configuration: Configuration, *, is_running: bool) -> Iterator[Find
         yield note(f"{path.name} has nothing to tell yet")
         return
     since = f"{path.name} since {summary.first:%Y-%m-%d %H:%M}"
-    if summary.failed is not None and not is_running:
-        reason = summary.failed.shown("reason")
-        yield fail(f"the last start failed, {_at(summary.failed)}: {reason}", _what_to_do(summary.failed))
+    yield from _ends(summary, is_running=is_running)
     told = [*_refusals(summary, settings)]
     yield from told[:MAX_SHOWN]
     if len(told) > MAX_SHOWN:
@@ -123,7 +108,7 @@ def summarize(path: Path) -> Summary:
     """The newest MAX_READ bytes of a log, of the files put aside too. Raises OSError."""
     summary = Summary()
     for text in _newest(path):
-        for raw in text.splitlines():
+        for raw in text.splitlines(keepends=True):
             line = parse(raw)
             if line is not None:
                 summary.add(line)
@@ -132,16 +117,15 @@ def summarize(path: Path) -> Summary:
 
 def parse(raw: str) -> Line | None:
     """A line of the log that has something to tell, else None."""
-    parts = raw.split(None, 3)
-    if len(parts) < 3 or parts[2] not in _EVENTS:
+    line = logs.parse(raw)
+    if line is None or line.event not in _NEEDED or not line.facts.keys() >= set(_NEEDED[line.event]):
         return None
-    try:
-        moment = datetime.fromisoformat(parts[0])
-        found = _FACT.findall(parts[3] if len(parts) > 3 else "")
-        facts = {name: str(json.loads(value)) if value[0] == '"' else value for name, value in found}
-    except ValueError:  # a line that a crash cut off
-        return None
-    return Line(moment, parts[2], facts)
+    return line
+
+
+def _number(text: str) -> int:
+    """0 for what is none. A longer one stands in no log: 13 digits of bytes are 9 TiB in one object."""
+    return int(text) if re.fullmatch("[0-9]{1,13}", text) else 0
 
 
 def _newest(path: Path) -> Iterator[str]:
@@ -179,6 +163,24 @@ def filling(summary: Summary, roots: Mapping[Root, Path], now: datetime) -> Iter
             yield ok(text) if left >= SOON else fail(text, "make room, or move what is old elsewhere")
 
 
+# --- starts and ends -------------------------------------------------------------------------------
+
+
+def _ends(summary: Summary, *, is_running: bool) -> Iterator[Finding]:
+    failed = summary.failed if not is_running else None
+    if failed is not None and failed.event == "receiver.failed":
+        yield fail(f"the last start failed, {_at(failed)}: {_shown(failed, 'reason')}", _what_to_do(failed))
+    if not summary.faults:
+        return
+    last = summary.faults[-1]
+    often = f" {len(summary.faults)} times, the last time" if len(summary.faults) > 1 else ""
+    text = f"the receiver ended by itself{often} {_at(last)}: {_shown(last, 'reason')}"
+    if failed is last:
+        yield fail(text, "start it again; docs/log.md says what to do about receiver.fault")
+    else:
+        yield note(text, "docs/log.md says what to do about receiver.fault")
+
+
 # --- refusals --------------------------------------------------------------------------------------
 
 
@@ -193,46 +195,70 @@ def _refusals(summary: Summary, settings: Settings) -> Iterator[Finding]:
 
 
 def _rejected_association(line: Line, settings: Settings) -> Finding | None:
-    calling, called = line.shown("calling"), line.shown("called")
+    calling, called = _shown(line, "calling"), _shown(line, "called")
     host = line["peer"].rpartition(":")[0].strip("[]")
     who = f"{calling} at {host}"
-    reason, because = line["reason"], line.shown("because") or line.shown("reason")
+    reason, because = line["reason"], _shown(line, "because" if line["because"] else "reason")
     if _is_mended(line, settings, host):
         return None
     if reason == "called-AE-title-not-recognized":
         advice = f"enter {settings.local_ae} at that sender as the AE title of this receiver, or set check-called-ae= 0"
         return note(f"{who} was rejected, for it calls {called} and this receiver is {settings.local_ae}", advice)
-    if reason == "calling-AE-title-not-recognized":
-        return note(f"{who} was rejected: {because}", f"add {calling} to allowed-ae if it may send")
     if reason == "local-limit-exceeded":
         advice = "senders try again by themselves; if it happens often, raise that limit"
         return note(f"{who} was rejected for the moment: {because}", advice)
-    return note(f"{who} was rejected: {because}", "see to that at the sender, or in the ini if it may send")
+    _, advice = _rule_behind(line)
+    return note(f"{who} was rejected: {because}", advice.format(calling=calling, host=host))
+
+
+# How `because` begins or ends -> the setting that has to be off now for the sender to be let in, where the log can't
+# tell whether it meets the rule (it has no passcode and no certificate); and what to do. The first that fits counts:
+# the first two end in words of ours, and only these begin with words of a peer.
+_RULES = (
+    (r" is not in allowed-ae$", "", "add {calling} to allowed-ae if it may send"),
+    (r" is not in allowed-hosts$", "", "add {host} to allowed-hosts if it may send"),
+    (r"^allowed-ae binds ", "", "add {calling}@{host} to allowed-ae if it may send from there too"),
+    (r"^tls-names binds ", "tls_names", "see to the certificate that it shows at tls-port, or correct tls-names"),
+    (r"^require-user= 1, ", "require_user", "enter a user name and its passcode at that sender"),
+    (r"^user ", "users", "enter both anew at that sender, or set the passcode with `dcmstore user add NAME`"),
+)
+
+
+def _rule_behind(line: Line) -> tuple[str, str]:
+    found = ((setting, advice) for words, setting, advice in _RULES if re.search(words, line["because"]))
+    return next(found, ("", "see to that at the sender, or in the ini if it may send"))
 
 
 def _is_mended(line: Line, settings: Settings, host: str) -> bool:
-    """Whether the same request would be let in by the present settings."""
+    """Whether the same request would be let in by the present settings.
+
+    Where its passcode or its certificate was refused, only without the rule that refused it.
+    """
     if line["reason"] not in ("called-AE-title-not-recognized", "calling-AE-title-not-recognized", "no-reason-given"):
+        return False
+    setting, _ = _rule_behind(line)
+    if setting and getattr(settings, setting):
         return False
     request = AAssociateRQ(line["called"], line["calling"])
     policy = wiring.negotiation_policy_of(settings, None)
-    is_refused = negotiation.rejection(request, policy) or wiring.access_of(settings).refusal(request, host)
-    return not is_refused
+    access = wiring.access_of(replace(settings, users=None, require_user=False, tls_names=()))
+    return not (negotiation.rejection(request, policy) or access.refusal(request, host))
 
 
 def _rejected_context(line: Line, settings: Settings) -> Finding | None:
-    text = f"{line.shown('calling')} offered {line.shown('sop_class')}, which was not accepted: {line.shown('reason')}"
+    offer = f"{_shown(line, 'calling')} offered {_shown(line, 'sop_class')}"
+    text = f"{offer}, which was not accepted: {_shown(line, 'reason')}"
     if line["uid"] in uids.OTHER_SOP_CLASSES:
         return note(text, "nothing is lost, for objects of it are not stored by any receiver")
     if line["reason"].startswith("transfer-syntaxes"):
         advice = f"add one of them to the profile in {profile.FILE_NAME}"
-        return note(f"{text}, {line.shown('transfer_syntaxes')}", advice)
+        return note(f"{text}, {_shown(line, 'transfer_syntaxes')}", advice)
     advice = f"if its objects shall come, add it to the profile in {profile.FILE_NAME}, or set accept-unknown= 1"
     return note(text, advice)
 
 
 def _refused_instance(line: Line, settings: Settings) -> Finding | None:
-    text = f"objects of {line.shown('calling')} were refused with {line.shown('status')}: {line.shown('reason')}"
+    text = f"objects of {_shown(line, 'calling')} were refused with {_shown(line, 'status')}: {_shown(line, 'reason')}"
     return note(text, "docs/log.md says what to do about instance.refused; once it is done, send them again")
 
 
@@ -248,4 +274,10 @@ def _at(line: Line) -> str:
 
 
 def _what_to_do(line: Line) -> str:
-    return line.shown("what_to_do") or "correct what it names"
+    return _shown(line, "what_to_do") if line["what_to_do"] else "correct what it names"
+
+
+def _shown(line: Line, name: str) -> str:
+    """A fact for a terminal: a peer may have put into it what a terminal obeys, or nothing."""
+    text = line[name]
+    return text if text and text.isprintable() else logs.quote(text)

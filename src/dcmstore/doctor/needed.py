@@ -1,15 +1,22 @@
 """settings -> whether the machine has what `run` needs, the port aside; `dcmstore check` tells the same."""
 
+import os
 import shutil
-from collections.abc import Iterator
+import socket
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TypeAlias
 
-from dcmstore import needs, profile, users, wiring
+from dcmstore import needs, profile, values, wiring
+from dcmstore.audit.sinks import LOCAL_LOG
+from dcmstore.audit.syslog import THIS_SYSTEM
 from dcmstore.config import Configuration
 from dcmstore.doctor.findings import Finding, Kind, fail, note, ok
-from dcmstore.errors import ConfigurationError
+from dcmstore.errors import ConfigurationError, reason_of
+from dcmstore.hosts import HostRule, host_rule
 from dcmstore.profile import Profile
 from dcmstore.settings import KEYS, Settings, shown
+from dcmstore.storage import names
 from dcmstore.storage.filing import Root
 from dcmstore.storage.space import MEGABYTE
 from dcmstore.tls import context
@@ -17,6 +24,8 @@ from dcmstore.tls import context
 GIGABYTE = 1024 * MEGABYTE
 LOW_SPACE = GIGABYTE  # bytes left to use, below which it is time to make room
 MOST_THREADS = 16  # `num_threads` of the original
+
+_About: TypeAlias = Callable[[str, object, str], str]  # field, value, text -> a line that names where it stands
 
 _SR_SUB = {
     False: "every structured report goes into RDSR-DIR",
@@ -33,11 +42,14 @@ def findings(configuration: Configuration, in_force: Profile | None) -> Iterator
         yield from _dicomdir_findings()
     for root, folder in wiring.roots_of(settings).items():
         yield _root_finding(configuration, root, folder)
-    for look in (_tls_findings, _users_findings):
+    yield from map(fail, needs.file_problems(configuration))
+    for look in _WIRED:
         try:
-            yield from look(settings)
+            with configuration.locating():
+                found = list(look(configuration))
         except ConfigurationError as error:
-            yield fail(str(error))
+            found = [fail(str(error))]
+        yield from found
     if (allowed := needs.open_files_allowed()) is not None:
         is_fine, text = needs.open_files_finding(settings, allowed)
         yield Finding(Kind.OK if is_fine else Kind.FAIL, text)
@@ -52,29 +64,72 @@ def _dicomdir_findings() -> Iterator[Finding]:
         yield fail(str(error))
 
 
-def _tls_findings(settings: Settings) -> Iterator[Finding]:
-    tls_settings = wiring.tls_settings_of(settings)
+def _tls_findings(configuration: Configuration) -> Iterator[Finding]:
+    tls_settings = wiring.tls_settings_of(configuration.settings)
     if tls_settings is None:
         return
     context.context_of(tls_settings)
     end = context.end_of(tls_settings)
     yield ok(f"tls-certificate {tls_settings.certificate} and its key can be used, until {end:%Y-%m-%d}")
     for text in context.notes_of(tls_settings):
-        yield note(text)
+        yield note(configuration.located(text))
 
 
-def _users_findings(settings: Settings) -> Iterator[Finding]:
-    if settings.users is not None:
-        names = users.read(settings.users).names
-        yield ok(f"users {settings.users}: {len(names)} {'user' if len(names) == 1 else 'users'}")
+def _access_findings(configuration: Configuration) -> Iterator[Finding]:
+    settings = configuration.settings
+    access = wiring.access_of(settings)
+    if access.users is not None:
+        count = len(access.users.names)
+        text = f"users {settings.users}: {count} {'user' if count == 1 else 'users'}"
+        who = "nobody may send" if settings.require_user else "who names a user is rejected"
+        yield ok(text) if count else note(f"{text}: {who}", "`dcmstore user add NAME` adds one")
+    hosts = dict.fromkeys(settings.allowed_hosts, "allowed_hosts")
+    hosts |= {host: "allowed_ae" for _, host in map(values.split_ae, settings.allowed_ae) if host}
+    for host, field_name in hosts.items():
+        if problem := _problem_with_name(host_rule(host)):
+            key = KEYS[field_name].name
+            text = f"{key}= {host}: this name can't be looked up now ({problem}), and its host is turned away"
+            yield note(configuration.located(text), "see to the name, or enter the address")
+
+
+def _problem_with_name(rule: HostRule) -> str:
+    """Why a host name has no address, or nothing."""
+    if not isinstance(rule, str):
+        return ""
+    try:
+        socket.getaddrinfo(rule, None)
+    except (OSError, UnicodeError) as error:
+        return reason_of(error)
+    return ""
+
+
+def _audit_findings(configuration: Configuration) -> Iterator[Finding]:
+    settings = configuration.settings
+    if settings.audit != "syslog":
+        return
+    sink = wiring.audit_sink(configuration)
+    assert sink is not None
+    sink.close()
+    if settings.audit_syslog == THIS_SYSTEM and not os.path.exists(LOCAL_LOG):
+        text = f"audit= syslog: this system has no {LOCAL_LOG}, and the audit trail is lost"
+        yield note(configuration.located(text), "start its syslog, name a server in audit-syslog, or set audit= file")
+
+
+# What `run` makes of the settings, made here as well; each may raise ConfigurationError.
+_WIRED: tuple[Callable[[Configuration], Iterator[Finding]], ...] = (_tls_findings, _access_findings, _audit_findings)
 
 
 def _root_finding(configuration: Configuration, root: Root, folder: Path) -> Finding:
     if problem := needs.folder_problem(folder):
-        is_said = not folder.exists()  # what to do then stands in the message
-        advice = "" if is_said else "name another folder, or let the user that runs dcmstore write there"
-        return fail(needs.root_message(configuration, root, folder, problem), advice)
-    free = shutil.disk_usage(folder).free
+        return fail(needs.root_message(configuration, root, folder, problem))
+    incoming = folder / names.INCOMING
+    if os.path.lexists(incoming) and (problem := needs.folder_problem(incoming)):
+        return fail(f"{incoming}, where objects under way are, {problem}")
+    try:
+        free = shutil.disk_usage(folder).free
+    except OSError as error:
+        problem = f"can't be looked at: {reason_of(error)}"
+        return fail(needs.root_message(configuration, root, folder, problem), "see to that disk or share")
     text = f"{root.value} {folder} can be written, {free / GIGABYTE:.1f} GiB free"
     kept_free = _kept_free(configuration.settings, root)
     if free < kept_free:
@@ -98,6 +153,8 @@ def notes(configuration: Configuration) -> Iterator[str]:
         key = configuration.spellings[field_name]
         return f"{configuration.path}, line {configuration.lines[field_name]}: {key}= {shown(value)}{text}"
 
+    yield from _without_effect(configuration, about)
+    yield from _open_to_doubt(configuration, about)
     is_num_threads = configuration.spellings.get("max_associations") != KEYS["max_associations"].name
     if settings.max_associations > MOST_THREADS and is_num_threads and "max_associations" in configuration.lines:
         text = f": the original stops at {MOST_THREADS}; here it is the number of associations served at once"
@@ -115,6 +172,34 @@ def notes(configuration: Configuration) -> Iterator[str]:
             yield about(field_name, True, " only gives names in the tree of RDSR-DIR while folder-tree= 0")
         else:
             yield about(field_name, True, " has no effect while folder-tree= 0")
+
+
+def _without_effect(configuration: Configuration, about: _About) -> Iterator[str]:
+    """Keys that were set to something, and that others leave without a use."""
+    settings, defaults = configuration.settings, Settings()
+    for field_name in configuration.lines:
+        value = getattr(settings, field_name)
+        if value == getattr(defaults, field_name):
+            continue
+        if field_name.startswith("tls_") and not settings.tls_port and field_name != "tls_only":
+            yield about(field_name, value, " has no effect while tls-port= 0")
+        if field_name == "audit_syslog" and settings.audit != "syslog":
+            yield about(field_name, value, f" has no effect while audit= {settings.audit}")
+        is_limit = field_name in ("max_associations_per_ae", "max_associations_per_host")
+        if is_limit and value > settings.max_associations:
+            yield about(field_name, value, f" has no effect above max-associations= {settings.max_associations}")
+
+
+def _open_to_doubt(configuration: Configuration, about: _About) -> Iterator[str]:
+    """Values that are allowed, and that may not mean what was meant."""
+    settings = configuration.settings
+    for field_name, sign in (("allowed_ae", "@"), ("tls_names", ":")):
+        for item in getattr(settings, field_name):
+            title, _ = values.split_ae(item, sign)
+            if " " in title:
+                yield about(field_name, item, ": one AE title with a blank in it; if it is two, put a comma between")
+    if settings.permissions & 0o002:
+        yield about("permissions", settings.permissions, ": every user of this machine may change what was received")
 
 
 def _what_is_accepted(in_force: Profile | None) -> str:

@@ -10,12 +10,12 @@ from dataclasses import dataclass
 from enum import Enum
 
 from dcmstore import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME, needs, scu, sockets, uids, wiring
+from dcmstore.config import Configuration
 from dcmstore.doctor.findings import Finding, fail, note, ok
 from dcmstore.errors import ConfigurationError, reason_of
 from dcmstore.scu import Peer
 from dcmstore.server import Endpoint, endpoints_of
 from dcmstore.settings import Settings
-from dcmstore.storage import files
 from dcmstore.ul.pdu import AAssociateRQ
 
 OWN_TITLE = "DCMSTORE-DOCTOR"  # the AE title to call as where everybody may send
@@ -65,25 +65,28 @@ class Port:
     why: str = ""
 
 
-def look(settings: Settings) -> list[Port]:
-    """Each port of the settings, listened on for a moment if it is free, else called.
-
-    Raises ConfigurationError when the file of users can't be read.
-    """
-    return [_look(settings, endpoint) for endpoint in endpoints_of(settings)]
+def look(configuration: Configuration) -> list[Port]:
+    """Each port of the settings, listened on for a moment if it is free, else called."""
+    return [_look(configuration, endpoint) for endpoint in endpoints_of(configuration.settings)]
 
 
-def _look(settings: Settings, endpoint: Endpoint) -> Port:
+def _look(configuration: Configuration, endpoint: Endpoint) -> Port:
+    settings = configuration.settings
     try:
         listener = sockets.listen(endpoint.address, endpoint.port)
     except ConfigurationError as error:
-        advice = "set it to an address of this machine, or to nothing for all of them"
-        return Port(Answerer.UNKNOWN, (fail(str(error), advice),))
+        return Port(Answerer.UNKNOWN, (bind_finding(configuration, error),))
     except OSError as error:
         return _taken(settings, endpoint, error)
     with listener:
         port = listener.getsockname()[1]
         return Port(Answerer.NOBODY, (_free(endpoint), *_reach(settings, endpoint, port)))
+
+
+def bind_finding(configuration: Configuration, error: ConfigurationError) -> Finding:
+    """What `sockets.listen` has against `bind`."""
+    advice = "set it to an address of this machine, or to nothing for all of them"
+    return fail(configuration.located(str(error)), advice)
 
 
 def addresses(bind: str) -> list[str]:
@@ -192,8 +195,14 @@ def _is_within(address: str) -> bool:
 
 
 def _taken(settings: Settings, endpoint: Endpoint, error: OSError) -> Port:
-    called = caller(settings, endpoint)
-    port, peer, refusal = endpoint.port, called.peer, called.refusal
+    port = endpoint.port
+    try:
+        called = caller(settings, endpoint)
+    except ConfigurationError as problem:
+        why = f"it is not known who may send: {problem}"
+        text = f"port {port}: {needs.port_problem(error, port)}, and who has it can't be asked: {why}"
+        return Port(Answerer.UNKNOWN, (note(text),), None, why)
+    peer, refusal = called.peer, called.refusal
     if endpoint.is_secure and settings.tls_client == "required":
         why = "tls-client= required, and this test has no certificate"
         text = f"port {port}: {needs.port_problem(error, port)}, and who has it can't be asked: {why}"
@@ -236,16 +245,8 @@ _ADVICE_ON_REJECTION = (
 def _foreign(port: int, error: OSError, why: str) -> Port:
     text = f"port {port}: {needs.port_problem(error, port)} ({why})"
     is_withheld = isinstance(error, PermissionError)
-    advice = _ADVICE_ON_RIGHTS if is_withheld else "end that program, or set another `port` and tell the senders"
+    advice = needs.port_advice(error) if is_withheld else "end that program, or set another `port` and tell the senders"
     return Port(Answerer.OTHER, (fail(text, advice),), None, why)
-
-
-_ADVICE_ON_RIGHTS = (
-    "another program has it for itself alone, or Windows keeps it (`netsh int ipv4 show excludedportrange tcp`): set "
-    "another `port`"
-    if files.IS_WINDOWS
-    else "ports below 1024 are for root, and for the service that `dcmstore service install` makes"
-)
 
 
 def _shown(text: str) -> str:

@@ -3,44 +3,30 @@
 The questions to the system stand apart, at the end: what is made of the answers is the same on every system.
 """
 
-import ntpath
 import sys
 from collections.abc import Callable, Iterator, Mapping
+from pathlib import PureWindowsPath
 
 from dcmstore import wiring
 from dcmstore.doctor.findings import Finding, Kind, note, ok
+from dcmstore.service import windows_rights
+from dcmstore.service.windows_rights import Reach
 from dcmstore.settings import Settings
 
-SERVICE_KEY = r"SYSTEM\CurrentControlSet\Services\DcmStoreService"
-DEFAULT_ACCOUNT = r"NT AUTHORITY\LocalService"  # of a service that is installed without a choice
-REMOTE = 4  # DRIVE_REMOTE, what GetDriveTypeW says of a letter that stands for a share
+REMOTE = windows_rights.DRIVE_REMOTE
 
-_WITHOUT_NAME = ("LocalService",)  # accounts that other computers know as nobody
-_AS_COMPUTER = ("NetworkService", "LocalSystem")
+# Of an account that has a name there, only the other computer knows what it may do.
+_KINDS = {Reach.NOBODY: Kind.FAIL, Reach.MACHINE: Kind.NOTE}
 
 
 def account_findings(
     folders: Mapping[str, str], account: str | None, drive_type: Callable[[str], int]
 ) -> Iterator[Finding]:
     """`folders` are paths by key of the ini; `account` is the installed service's, None without one."""
-    kind = Kind.NOTE if account is None else Kind.FAIL
-    name = (account or DEFAULT_ACCOUNT).rpartition("\\")[2]
-    who = f"the service's account {account}" if account else f"a service, whose account is {DEFAULT_ACCOUNT},"
-    for key, folder in folders.items():
-        drive = ntpath.splitdrive(folder)[0]
-        is_share = drive.startswith("\\\\") and not drive.startswith(("\\\\?\\", "\\\\.\\"))
-        if is_share and name in _WITHOUT_NAME:
-            text = f"{key} {folder} is on another computer, and {who} has no name there"
-            advice = "`dcmstore service install --account NAME` with an account of the domain that may write there"
-            yield Finding(kind, text, advice)
-        elif is_share and name in _AS_COMPUTER:
-            advice = "give that account rights to the share and to the folder"
-            yield note(f"{key} {folder} is on another computer, which knows {who} as this computer's (NAME$)", advice)
-        elif drive and drive_type(drive + "\\") == REMOTE:
-            text = f"{key} {folder}: services do not know the letter {drive}, which is a share of who has logged on"
-            yield Finding(
-                kind, text, "write it as \\\\computer\\share\\folder, and give the service an account that may"
-            )
+    roots = {key: PureWindowsPath(folder) for key, folder in folders.items()}
+    for found in windows_rights.remote_roots(roots, account, lambda path: windows_rights.is_remote(path, drive_type)):
+        if found.reach in _KINDS:
+            yield Finding(Kind.NOTE if account is None else _KINDS[found.reach], found.text, found.advice)
 
 
 def long_paths_finding(*, are_enabled: bool) -> Finding:
@@ -58,12 +44,23 @@ if sys.platform == "win32":
     import ctypes
     import winreg
 
+    from dcmstore.service import SERVICE_NAME, windows_setup
+    from dcmstore.service.advapi import Advapi, CallError
+
+    _FILE_SYSTEM = r"SYSTEM\CurrentControlSet\Control\FileSystem"
+
     def findings(settings: Settings) -> Iterator[Finding]:
         folders = {root.value: str(folder) for root, folder in wiring.roots_of(settings).items()}
-        account = _value(SERVICE_KEY, "ObjectName")
-        yield from account_findings(folders, str(account) if account else None, ctypes.windll.kernel32.GetDriveTypeW)
-        enabled = _value(r"SYSTEM\CurrentControlSet\Control\FileSystem", "LongPathsEnabled")
-        yield long_paths_finding(are_enabled=enabled == 1)
+        yield from account_findings(folders, _account(), ctypes.windll.kernel32.GetDriveTypeW)
+        yield long_paths_finding(are_enabled=_value(_FILE_SYSTEM, "LongPathsEnabled") == 1)
+
+    def _account() -> str | None:
+        """The account of our service; None where there is none, or somebody else's."""
+        try:
+            setup = Advapi.of_windows().setup(SERVICE_NAME)
+        except CallError:
+            return None
+        return setup.account if windows_setup.ini_of(setup) else None
 
     def _value(key: str, name: str) -> object:
         """A value of the registry below HKEY_LOCAL_MACHINE, None where there is none."""

@@ -1,11 +1,9 @@
 """the log -> what a service that was just asked for something has answered: its newest lines."""
 
-import json
-import re
 from collections.abc import Mapping
 from pathlib import Path
 
-_FACT = re.compile(r'(\w+)=("(?:[^"\\]|\\.)*"|\S+)')
+from dcmstore import logs
 
 
 class LogEnd:
@@ -16,11 +14,10 @@ class LogEnd:
         self._size = self._size_now()
 
     def newest(self, *events: str) -> tuple[str, Mapping[str, str]] | None:
-        """The last new line about one of these events: which one, and its facts."""
-        for line in reversed(self._lines()):
-            _, _, event, *rest = [*line.split(maxsplit=3), "", "", ""]  # behind time and level
-            if event in events:
-                return event, {name: _unquoted(value) for name, value in _FACT.findall(rest[0])}
+        """The last new line about one of these events: which one, and its facts. A line not yet whole is none."""
+        for line in map(logs.parse, reversed(self._lines())):
+            if line is not None and line.event in events:
+                return line.event, line.facts
         return None
 
     def _size_now(self) -> int:
@@ -35,10 +32,6 @@ class LogEnd:
         try:
             with self._path.open("rb") as file:
                 file.seek(start)
-                return file.read().decode("utf-8", "replace").splitlines()
+                return file.read().decode("utf-8", "replace").splitlines(keepends=True)
         except OSError:
             return []
-
-
-def _unquoted(value: str) -> str:
-    return str(json.loads(value)) if value.startswith('"') else value

@@ -7,14 +7,26 @@ from enum import Enum
 from pathlib import Path
 from typing import Protocol
 
+from dcmstore import config, profile
 from dcmstore.config import Configuration
-from dcmstore.errors import DcmStoreError
+from dcmstore.errors import ConfigurationError, DcmStoreError
 
 DISPLAY_NAME = "Dicom Store Service"
+RELOAD_PATIENCE = 10.0  # seconds in which the receiver says what became of a reload
+
+# What is said on every system
+NOT_INSTALLED = "not installed; `dcmstore service install` does that"
+NOT_RUNNING = "not running; it reads its ini at the next start"
+STOPPED = "stopped; what was acknowledged is on disk"
+NO_ANSWER = "asked to read its ini again; the log has no answer yet, and shows one at `log-level= info` only"
 
 
 class ServiceError(DcmStoreError):
     """The service manager said no, or the service did: why, and what to do, in words."""
+
+
+class NotAtWork(ServiceError):
+    """No service of ours runs here that could do it; a receiver without a service still may."""
 
 
 class State(Enum):
@@ -55,6 +67,7 @@ class Plan:
 
     actions: tuple[Action, ...]
     done: str = ""
+    lacking: str = ""  # what is still to be done by hand before it works; then the answer is no
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,6 +96,22 @@ class ServiceManager(Protocol):
     def reload(self) -> Plan: ...
 
     def query(self) -> Status: ...
+
+    def outdated(self) -> list[str]:
+        """What the installed service does not follow by itself since its ini or dcmstore changed, a line each.
+
+        Also raises ConfigurationError when its ini can't be read.
+        """
+
+
+def to_be_reloaded(ini: Path) -> Configuration:
+    """What a running service would read. Raises ConfigurationError, which says that nothing has changed."""
+    try:
+        configuration = config.read(ini)
+        profile.in_force(configuration)
+    except ConfigurationError as error:
+        raise ConfigurationError(f"{error}; the settings from before stay in force") from None
+    return configuration
 
 
 def of_this_system() -> ServiceManager:

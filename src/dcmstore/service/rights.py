@@ -2,13 +2,15 @@
 
 What lies in a folder of dcmstore's own is opened to the group of the user, and `delete` shuts it again. A root folder
 that is empty is given to the user. What holds files of somebody is left alone, and the advice says which
-command would do. Only owners and modes are looked at: an access list may allow more than is known here.
+command would do. Owners and modes are looked at; root also tries as that user, for an access list may allow more.
 """
 
 import grp
+import os
 import pwd
 import shlex
 import stat
+import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,8 +26,10 @@ Was: TypeAlias = tuple[str, int, int]  # a path, the number of its group, its mo
 
 READ, WRITE, PASS = stat.S_IROTH, stat.S_IWOTH, stat.S_IXOTH
 
-# Beside the root folders, what may lie in a folder that is dcmstore's own.
-_OWN_NAMES = ("DcmStore*", profile.FILE_NAME)
+_PROFILES = (profile.FILE_NAME, profile.OTHER_FILE_NAME)
+# Beside the root folders and the files that the ini names, what may lie in a folder that is dcmstore's own.
+_OWN_NAMES = ("DcmStore*", *_PROFILES)
+_TESTS = {READ: 'test -r "$1"', WRITE: 'test -w "$1"', PASS: 'test -x "$1"'}  # how a shell asks for it
 _WRITTEN_NAMES = (f"{wiring.LOG_NAME}*", f"{wiring.AUDIT_NAME}*", wiring.JOURNAL_NAME)
 
 
@@ -53,6 +57,25 @@ class Account:
         shift = 6 if status.st_uid == self.uid else 3 if status.st_gid in self.groups else 0
         return self.uid == 0 or wanted == (status.st_mode >> shift) & wanted
 
+    def can(self, wanted: int, path: Path) -> bool:
+        """The same, tried by root as that user. Raises OSError where the path can't be looked at.
+
+        A service passes through none of the folders that its unit hides, so there the modes tell more.
+        """
+        if self.uid is None or os.geteuid() != 0 or unit.is_hidden(path):
+            return self.may(wanted, path)
+        path.stat()
+        group = pwd.getpwnam(self.name).pw_gid
+        done = subprocess.run(
+            ["/bin/sh", "-c", " && ".join(test for bit, test in _TESTS.items() if wanted & bit), "sh", str(path)],
+            user=self.uid,
+            group=group,
+            extra_groups=os.getgrouplist(self.name, group),
+            cwd="/",
+            check=False,
+        )
+        return done.returncode == 0
+
 
 @dataclass(frozen=True, slots=True)
 class _Need:
@@ -76,19 +99,19 @@ class Rights:
 def missing(configuration: Configuration, program: unit.Program, account: Account) -> Rights:
     """What the user needs and does not have. Raises OSError where a folder can't be looked at."""
     rights = Rights()
-    own = unit.folder_of(configuration)
+    own = unit.folder_of(configuration).resolve()  # what a link there leads to may be somebody else's
     foreign = _foreign(configuration)
     for need in (*_needs(configuration), *_passes(configuration, program)):
         if account.may(need.wanted, need.path):
             continue
-        if not foreign and (need.path == own or own in need.path.parents):
+        if not foreign and need.path.resolve().is_relative_to(own):
             _open(rights, need, account)
-        else:
+        elif not account.can(need.wanted, need.path):
             _advise(rights, need, account)
     for folder in wiring.roots_of(configuration.settings).values():
         _give_root(rights, folder, account)
     if unit.writes_beside_ini(configuration.settings):
-        rights.commands += _gifts_of_logs(own, account)
+        rights.commands += _gifts_of_logs(unit.folder_of(configuration), account)
     return rights
 
 
@@ -134,7 +157,7 @@ def _needs(configuration: Configuration) -> Iterator[_Need]:
         yield _Need(folder, READ | WRITE | PASS, "g+rwx,+t", "write the log into")
     else:
         yield _Need(folder, READ | PASS, "g+rx", "read")
-    for path in (configuration.path.absolute(), folder / profile.FILE_NAME, *named):
+    for path in (configuration.path.absolute(), *(folder / name for name in _PROFILES), *named):
         if path.exists():
             yield _Need(path, READ, "g+r", "read")
 
@@ -150,7 +173,8 @@ def _passes(configuration: Configuration, program: unit.Program) -> Iterator[_Ne
 
 def _foreign(configuration: Configuration) -> list[Path]:
     """What lies beside the ini and has nothing to do with dcmstore."""
-    ours = {place for root in wiring.roots_of(configuration.settings).values() for place in (root, *root.parents)}
+    named = [*wiring.roots_of(configuration.settings).values(), *unit.read_paths(configuration)]
+    ours = {configuration.path.absolute(), *(place for path in named for place in (path, *path.parents))}
     beside = unit.folder_of(configuration).iterdir()
     return sorted(path for path in beside if path not in ours and not any(map(path.match, _OWN_NAMES)))
 
@@ -176,7 +200,7 @@ def _advise(rights: Rights, need: _Need, account: Account) -> None:
 
 
 def _give_root(rights: Rights, folder: Path, account: Account) -> None:
-    if account.may(READ | WRITE | PASS, folder):
+    if account.can(READ | WRITE | PASS, folder):
         return
     if not any(folder.iterdir()):
         rights.commands.append(("chown", f"{account.name}:", str(folder)))

@@ -5,22 +5,28 @@ import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from dcmstore import config, ports, profile, wiring
+from dcmstore import config, ports, wiring
 from dcmstore.config import Configuration
-from dcmstore.errors import ConfigurationError
-from dcmstore.hosting import stop_seconds
 from dcmstore.server import endpoints_of
-from dcmstore.service import SERVICE_NAME, windows_rights, windows_setup, winsvc
+from dcmstore.service import SERVICE_NAME, manager, windows_rights, windows_setup, winsvc
 from dcmstore.service.advapi import CallError, Progress, Setup
 from dcmstore.service.log_end import LogEnd
-from dcmstore.service.manager import DISPLAY_NAME, Action, InstallOptions, Plan, ServiceError, State, Status
+from dcmstore.service.manager import (
+    DISPLAY_NAME,
+    Action,
+    InstallOptions,
+    NotAtWork,
+    Plan,
+    ServiceError,
+    State,
+    Status,
+)
 from dcmstore.service.windows_machine import Machine, Record, this_machine
-from dcmstore.service.windows_words import STATES, endpoints, in_words, left, listening, why_stopped
+from dcmstore.service.windows_words import STATES, by_ini, endpoints, in_words, left, why_stopped
 from dcmstore.settings import Settings
 
 PATIENCE = 30.0  # seconds without a sign of life, as Windows itself waits
 PAUSE = 0.2  # seconds between two looks
-RELOAD_PATIENCE = 10.0  # seconds in which the receiver says what became of a reload
 GONE_PATIENCE = 5.0  # seconds until a deleted service is gone
 
 _GOES_ON = (
@@ -39,45 +45,56 @@ class WindowsManager:
     # --- plans ------------------------------------------------------------------------------------
 
     def install(self, configuration: Configuration, options: InstallOptions) -> Plan:
-        """Where it is installed already, it gets what its ini needs since then: rights, and the firewall's rule."""
-        machine, settings = self._machine, configuration.settings
+        """Where it is installed already, it gets what its ini needs since then: rights, and the firewall's rule.
+
+        What its ini does not need any more is taken from it only when it is stopped: else it is at work with just that.
+        """
+        machine = self._machine
         ini, account = os.path.abspath(configuration.path), windows_rights.account_named(options.account)
         wanted = Setup(machine.program.command_line(ini), account, DISPLAY_NAME)
         before, record = self._found(), self._record()
         actions: list[Action] = []
         if before is None:
-            actions += windows_setup.creation(machine, wanted, stop_seconds(settings.stop_timeout))
+            actions += windows_setup.creation(machine, wanted)
+            done = (
+                f"installed: it runs as {account} and starts with the machine; `dcmstore service start` starts it now"
+            )
+            is_at_work = False
         else:
             windows_setup.require_same(before, wanted, with_account=bool(options.account))
             account = before.account
+            done = "it was installed already, and has what its ini needs now"
+            is_at_work = self._progress().state != winsvc.SERVICE_STOPPED
         wanted_record = self._wanted_record(configuration, with_firewall=options.firewall or bool(record.ports))
-        actions += windows_setup.renewal(machine, record, wanted_record)
-        advice = list(windows_rights.remote_roots(configuration, account, machine.is_remote))
+        after = record | wanted_record if is_at_work else wanted_record
+        actions += windows_setup.renewal(machine, record, after)
+        roots = {root.value: folder for root, folder in wiring.roots_of(configuration.settings).items()}
+        advice = [
+            *windows_setup.kept(after, wanted_record),
+            *map(str, windows_rights.remote_roots(roots, account, machine.is_remote)),
+        ]
         if not actions:
             raise ServiceError("\n".join([f"already installed, for {ini}", *advice]))
-        done = (
-            f"installed: it runs as {account} and starts with the machine; `dcmstore service start` starts it now"
-            if before is None
-            else "it was installed already, and has what its ini needs now"
-        )
+        if is_at_work:
+            done += "; it runs by the ini that it has read: `dcmstore reload` lets it read this one"
         return Plan(tuple(actions), "\n".join([done, *advice]))
 
     def start(self) -> Plan:
         ini = self._require_ours()
         if self._progress().state == winsvc.SERVICE_RUNNING:
-            raise ServiceError(f"already running{listening(ini)}")
+            raise ServiceError("; ".join(["already running", *by_ini(ini)]))
         configuration = config.read(ini)  # a mistake in it is told here, not found in the log
         outdated = self._outdated(configuration)
         start = functools.partial(self._start, configuration, outdated)
         return self._plan(f"StartServiceW {SERVICE_NAME}, and wait until it is running", start, outdated)
 
     def stop(self) -> Plan:
-        self._require_installed()
+        self._require_ours()
         progress = self._progress()
         if progress.state == winsvc.SERVICE_STOPPED:
             reason = self._why_stopped(progress)
             raise ServiceError(f"already stopped: {reason}; {_GOES_ON}" if reason else "already stopped")
-        return Plan((self._stopping(),), "stopped; what was acknowledged is on disk")
+        return Plan((self._stopping(),), manager.STOPPED)
 
     def delete(self) -> Plan:
         ini = self._require_ours()
@@ -92,15 +109,11 @@ class WindowsManager:
     def reload(self) -> Plan:
         ini = self._require_ours()
         if self._progress().state != winsvc.SERVICE_RUNNING:
-            raise ServiceError("not running; it reads its ini at the next start")
-        try:
-            configuration = config.read(ini)
-            profile.in_force(configuration)
-        except ConfigurationError as error:
-            raise ConfigurationError(f"{error}; the settings from before stay in force") from None
-        reload = functools.partial(self._reload, configuration)
-        text = f"ControlService {SERVICE_NAME}, SERVICE_CONTROL_PARAMCHANGE"
-        return self._plan(text, reload, self._outdated(configuration))
+            raise NotAtWork(manager.NOT_RUNNING)
+        configuration = manager.to_be_reloaded(ini)
+        outdated = self._outdated(configuration)
+        reload = functools.partial(self._reload, configuration, outdated)
+        return self._plan(f"ControlService {SERVICE_NAME}, SERVICE_CONTROL_PARAMCHANGE", reload, outdated)
 
     def _plan(self, text: str, do: Callable[[], str], notes: list[str]) -> Plan:
         return Plan((self._action(text, do),), "\n".join(notes))
@@ -131,12 +144,15 @@ class WindowsManager:
 
     def _facts(self, progress: Progress, ini: Path | None) -> Iterator[str]:
         if progress.state == winsvc.SERVICE_RUNNING and ini:
-            yield f"listens{listening(ini)}"
+            yield from by_ini(ini)
         if progress.process:
             since = self._machine.since(progress.process)
             yield f"process {progress.process}" + (f", since {since}" if since else "")
         if progress.state == winsvc.SERVICE_STOPPED and (reason := self._why_stopped(progress)):
             yield f"{reason}; {wiring.LOG_NAME} beside the ini says more. {_GOES_ON}"
+
+    def outdated(self) -> list[str]:
+        return self._outdated(config.read(self._require_ours()))
 
     def _found(self) -> Setup | None:
         """How it is installed, if it is."""
@@ -160,16 +176,17 @@ class WindowsManager:
         machine = self._machine
         grants = windows_rights.grants(configuration, machine.program.folders, machine.is_remote)
         opened = windows_rights.ports_of(configuration.settings) if with_firewall else ""
-        return Record(tuple((grant.path, grant.rights) for grant in grants), opened)
+        shutdown = windows_setup.shutdown_seconds(configuration.settings)
+        return Record(tuple((grant.path, grant.rights) for grant in grants), opened, shutdown)
 
     def _outdated(self, configuration: Configuration) -> list[str]:
-        """What to do when the ini names other folders, files or ports than those that `install` has seen to."""
+        """What to do when the ini needs more than `install` has seen to."""
         record = self._record()
-        if record == self._wanted_record(configuration, with_firewall=bool(record.ports)):
+        if record.covers(self._wanted_record(configuration, with_firewall=bool(record.ports))):
             return []
         return [
-            "the ini names other folders, files or ports than when the service was installed: "
-            "`dcmstore service install` once more gives the service its rights on them"
+            "since the service was installed, its ini has other folders, files or ports, or a longer stop-timeout: "
+            "`dcmstore service install` once more sees to them"
         ]
 
     def _why_stopped(self, progress: Progress) -> str:
@@ -178,7 +195,7 @@ class WindowsManager:
     def _require_installed(self) -> Setup:
         setup = self._found()
         if setup is None:
-            raise ServiceError("not installed; `dcmstore service install` does that")
+            raise NotAtWork(manager.NOT_INSTALLED)
         return setup
 
     def _require_ours(self) -> Path:
@@ -229,18 +246,19 @@ class WindowsManager:
         self._wait(winsvc.SERVICE_STOPPED)
         return ""
 
-    def _reload(self, configuration: Configuration) -> str:
+    def _reload(self, configuration: Configuration, notes: list[str]) -> str:
         log = LogEnd(configuration.path.parent / wiring.LOG_NAME)
         self._advapi.control(SERVICE_NAME, winsvc.SERVICE_CONTROL_PARAMCHANGE, winsvc.SERVICE_PAUSE_CONTINUE)
-        deadline = self._machine.clock() + RELOAD_PATIENCE
+        deadline = self._machine.clock() + manager.RELOAD_PATIENCE
         while self._machine.clock() < deadline:
             if answer := log.newest("config.reloaded", "config.not_reloaded"):
                 event, facts = answer
                 if event == "config.not_reloaded":
-                    raise ServiceError(f"not reloaded: {facts.get('reason')}; {facts.get('in_force')} stay in force")
+                    refused = f"not reloaded: {facts.get('reason')}; {facts.get('in_force')} stay in force"
+                    raise ServiceError("\n".join([refused, *notes]))
                 return f"reloaded; changed: {facts.get('changed')}"
             self._machine.pause(PAUSE)
-        return "asked to read its ini again; the log has no answer yet, and shows one at `log-level= info` only"
+        return manager.NO_ANSWER
 
     def _wait(self, *ends: int) -> Progress:
         """Until it is in one of these states, as long as it gives signs of life. Raises ServiceError."""

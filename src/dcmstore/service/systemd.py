@@ -12,11 +12,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import dcmstore
-from dcmstore import config, profile
+from dcmstore import config, needs, wiring
 from dcmstore.config import Configuration
 from dcmstore.errors import ConfigurationError, reason_of
-from dcmstore.service import rights, unit
-from dcmstore.service.manager import Action, InstallOptions, Plan, ServiceError, State, Status
+from dcmstore.service import manager, rights, unit
+from dcmstore.service.manager import Action, InstallOptions, NotAtWork, Plan, ServiceError, State, Status
 from dcmstore.service.programs import journal_end, journal_since, output_of
 from dcmstore.service.rights import Account
 from dcmstore.service.unit import UNIT_NAME, Program, Record
@@ -26,7 +26,6 @@ BOOTED = Path("/run/systemd/system")  # is there when systemd runs the machine (
 DEFAULT_USER = "dcmstore"
 USER_ALLOWED = "a lower-case letter or _, then up to 30 of a-z, 0-9, _ and -"
 
-RELOAD_PATIENCE = 10.0  # seconds in which the receiver says what became of a reload
 RELOAD_PAUSE = 0.1  # seconds between two looks at the journal
 
 _STATES = {
@@ -35,13 +34,27 @@ _STATES = {
     "activating": State.STARTING,
     "deactivating": State.STOPPING,
 }
-_SHOWN = ("ActiveState", "SubState", "StatusText", "UnitFileState", "NRestarts", "ActiveEnterTimestamp", "Result")
+_SHOWN = (
+    *("ActiveState", "SubState", "StatusText", "UnitFileState", "NRestarts", "ActiveEnterTimestamp", "Result"),
+    "NeedDaemonReload",
+)
+
+# No root folder lies there: it would be given to the service, and what install advises would change the owner of all.
+_SYSTEM_FOLDERS = ("/", "/home", "/root", "/usr", "/var")
+_SYSTEM_TREES = (
+    *("/bin", "/boot", "/dev", "/etc", "/lib", "/lib64", "/proc", "/sbin", "/sys"),
+    *("/usr/bin", "/usr/lib", "/usr/lib64", "/usr/sbin"),
+)
 
 # Where the journal says best why a service failed: the receiver, Python, systemd itself.
 _REASONS = (
     r"(?m)^(?:ERROR +|dcmstore: )(.+)$",
     r"(?m)^((?:\w+Error|\S+python\S*): .+)$",
     r"(?m)^\S+: (Failed .+)$",
+)
+_NO_SYSTEMD = (
+    "systemd does not run this machine; let its own service manager start `dcmstore run --config PATH`, "
+    "or use the container of packaging/container"
 )
 _RELOADED = r"(?m)^(?:INFO +config\.reloaded|ERROR +config\.not_reloaded) (.+)$"
 
@@ -56,16 +69,26 @@ class SystemdManager:
     # --- plans ------------------------------------------------------------------------------------
 
     def install(self, configuration: Configuration, options: InstallOptions) -> Plan:
-        """Also renews a unit that was written for other settings, or by another dcmstore."""
+        """Also renews a unit that was written for other settings, or by another dcmstore.
+
+        The unit carries the record of what is changed, so it is written before anything is.
+        """
         self._require_systemd()
         if options.firewall:
             port = configuration.settings.port
-            raise ServiceError(
-                "the firewall is not dcmstore's on Linux: open the port with its own tool, such as "
+            raise ConfigurationError(
+                "--firewall: the firewall is not dcmstore's on Linux: open the port with its own tool, such as "
                 f"`sudo ufw allow {port}/tcp` or `sudo firewall-cmd --permanent --add-port={port}/tcp`"
             )
         before = self._record()
+        _require_same_ini(before, configuration)
+        _require_own_roots(configuration)
         account = Account.named(_user(options.account, before))
+        if options.account and account.uid == 0:
+            raise ConfigurationError(
+                f"--account {account.name}: who breaks into a receiver with the rights of root has the machine; leave "
+                "--account out, and install makes a user of its own"
+            )
         program = Program.present()
         _require_for_all()
         try:
@@ -75,20 +98,26 @@ class SystemdManager:
         record = Record(
             ini=str(configuration.path.absolute()),
             user=account.name,
-            made_user=before.made_user if before else account.uid is None,
+            made_user=account.uid is None or (before is not None and before.made_user),
             were=(*(before.were if before else ()), *needed.were),
         )
+        shown, writing = self._show(), self._writing(unit.text(configuration, program, self._release(), record))
         actions = [
-            *([self._call(*rights.useradd(account))] if account.uid is None else []),
-            *(self._call(*words) for words in needed.commands),
-            *self._writing(unit.text(configuration, program, self._release(), record)),
+            *writing,
+            *([self._granting(*rights.useradd(account))] if account.uid is None else []),
+            *(self._granting(*words) for words in needed.commands),
         ]
-        if self._show()["UnitFileState"] != "enabled":
+        if writing or shown["NeedDaemonReload"] == "yes":
+            actions.append(self._call("systemctl", "daemon-reload"))
+        if shown["UnitFileState"] != "enabled":
             actions.append(self._call("systemctl", "enable", UNIT_NAME))
         if not actions:
             raise ServiceError("\n".join([f"already installed, for {record.ini}", *needed.advice]))
+        lacking = [f"installed, but the user {record.user} can't receive before this is done:", *needed.advice]
         return Plan(
-            tuple(actions), "\n".join([*self._installed(record, account, is_new=before is None), *needed.advice])
+            tuple(actions),
+            "\n".join(self._installed(record, account, is_new=before is None, works=not needed.advice)),
+            "\n".join(lacking) if needed.advice else "",
         )
 
     def start(self) -> Plan:
@@ -105,32 +134,31 @@ class SystemdManager:
         shown = self._show()
         if _state(shown) is State.STOPPED and not _is_retrying(shown):
             raise ServiceError("already stopped")
-        return Plan((self._call("systemctl", "stop", UNIT_NAME),), "stopped; what was acknowledged is on disk")
+        return Plan((self._call("systemctl", "stop", UNIT_NAME),), manager.STOPPED)
 
     def delete(self) -> Plan:
+        """The unit carries the record of what is undone, so it goes last: what failed is done by the next try."""
         record, shown = self._require_installed(), self._show()
         actions = [self._call("systemctl", "stop", UNIT_NAME)] if shown["ActiveState"] != "inactive" else []
         actions += [
             self._action(f"systemctl reset-failed {UNIT_NAME}", _forget_failure),
             self._call("systemctl", "disable", UNIT_NAME),
-            self._action(f"remove {self._path}", self._remove),
-            self._call("systemctl", "daemon-reload"),
             *(self._call(*words, without="see to its rights yourself") for words in rights.undo(record)),
         ]
         account = Account.named(record.user)
         if record.made_user and account.uid is not None:
             actions += [self._call(*words) for words in rights.userdel(record.user)]
+        actions += [
+            self._action(f"remove {self._path}", self._remove),
+            self._call("systemctl", "daemon-reload"),
+        ]
         return Plan(tuple(actions), "\n".join(self._left(record, account)))
 
     def reload(self) -> Plan:
         record = self._require_installed()
         if _state(self._show()) is not State.RUNNING:
-            raise ServiceError("not running; it reads its ini at the next start")
-        try:
-            configuration = config.read(Path(record.ini))
-            profile.in_force(configuration)
-        except ConfigurationError as error:
-            raise ConfigurationError(f"{error}; the settings from before stay in force") from None
+            raise NotAtWork(manager.NOT_RUNNING)
+        configuration = manager.to_be_reloaded(Path(record.ini))
         outdated = self._outdated(configuration, record)
         reload = functools.partial(self._reload, outdated)
         return Plan((self._action(f"systemctl reload {UNIT_NAME}", reload),), "\n".join(outdated))
@@ -139,7 +167,7 @@ class SystemdManager:
 
     def query(self) -> Status:
         if not self._path.exists():
-            return Status(State.NOT_INSTALLED)
+            return Status(State.NOT_INSTALLED, facts=() if self._booted.is_dir() else (_NO_SYSTEMD,))
         self._require_systemd()
         record, shown = self._record(), self._show()
         facts = [shown["StatusText"]] if shown["StatusText"] else []
@@ -154,6 +182,10 @@ class SystemdManager:
         if shown["UnitFileState"] != "enabled":
             facts.append(f"does not start with the machine: sudo systemctl enable {UNIT_NAME}")
         return Status(_state(shown), Path(record.ini) if record else None, tuple(facts))
+
+    def outdated(self) -> list[str]:
+        record = self._require_installed()
+        return self._outdated(config.read(Path(record.ini)), record)
 
     def _show(self) -> dict[str, str]:
         shown = output_of("systemctl", "show", UNIT_NAME, f"--property={','.join(_SHOWN)}")
@@ -170,16 +202,13 @@ class SystemdManager:
 
     def _require_systemd(self) -> None:
         if not self._booted.is_dir():
-            raise ServiceError(
-                "systemd does not run this machine; let its own service manager start `dcmstore run --config PATH`, "
-                "or use the container of packaging/container"
-            )
+            raise NotAtWork(_NO_SYSTEMD)
 
     def _require_installed(self) -> Record:
         self._require_systemd()
         record = self._record()
         if record is None:
-            raise ServiceError("not installed; `dcmstore service install` does that")
+            raise NotAtWork(manager.NOT_INSTALLED)
         return record
 
     @staticmethod
@@ -189,13 +218,16 @@ class SystemdManager:
 
     # --- words ------------------------------------------------------------------------------------
 
-    def _installed(self, record: Record, account: Account, *, is_new: bool) -> list[str]:
+    def _installed(self, record: Record, account: Account, *, is_new: bool, works: bool) -> list[str]:
         if not is_new:
             return ["renewed; it counts from the next start of the service: `dcmstore service stop`, then `start`"]
         reader = shlex.join(["sudo", "usermod", "-aG", account.group, "NAME"])
-        return [
+        installed = (
             f"installed: it runs as the user {record.user} and starts with the machine; "
-            "`dcmstore service start` starts it now",
+            "`dcmstore service start` starts it now"
+        )
+        return [
+            *([installed] if works else []),
             f"what it receives is for the group {account.group}; a person who reads it needs that group: {reader}",
         ]
 
@@ -238,6 +270,19 @@ class SystemdManager:
 
         return self._action(shlex.join(words), call, without)
 
+    def _granting(self, *words: str) -> Action:
+        """A step of `install` that the record undoes."""
+
+        def call() -> str:
+            try:
+                output_of(*words)
+            except ServiceError as error:
+                again = "once that works, `dcmstore service install` goes on; `dcmstore service delete` undoes the rest"
+                raise ServiceError(f"{error}; {again}") from None
+            return ""
+
+        return self._action(shlex.join(words), call)
+
     def _writing(self, text: str) -> list[Action]:
         if self._path.exists() and self._path.read_text(encoding="utf-8") == text:
             return []
@@ -250,7 +295,7 @@ class SystemdManager:
                 raise ServiceError(f"{self._path} can't be written: {reason_of(error)}") from None
             return ""
 
-        return [self._action(f"write {self._path}:\n{text}", write), self._call("systemctl", "daemon-reload")]
+        return [self._action(f"write {self._path}:\n{text}", write)]
 
     def _remove(self) -> str:
         try:
@@ -272,14 +317,14 @@ class SystemdManager:
     def _reload(self, outdated: list[str]) -> str:
         cursor = journal_end()
         output_of("systemctl", "reload", UNIT_NAME)
-        deadline = time.monotonic() + RELOAD_PATIENCE
+        deadline = time.monotonic() + manager.RELOAD_PATIENCE
         while time.monotonic() < deadline:
             if match := re.search(_RELOADED, journal_since(cursor, UNIT_NAME)):
                 if match[0].startswith("ERROR"):
                     raise ServiceError("\n".join([f"not reloaded: {match[1]}", *outdated]))
                 return f"reloaded: {match[1]}"
             time.sleep(RELOAD_PAUSE)
-        return "asked to read its ini again; the log has no answer yet, and shows one at `log-level= info` only"
+        return manager.NO_ANSWER
 
 
 def _forget_failure() -> str:
@@ -293,7 +338,24 @@ def _reason(journal: str) -> str:
     return next((lines[-1] for lines in found if lines), "")
 
 
-# --- users ---------------------------------------------------------------------------------------
+# --- what install refuses -------------------------------------------------------------------------
+
+
+def _require_same_ini(before: Record | None, configuration: Configuration) -> None:
+    wanted = configuration.path.absolute()
+    if before and os.path.realpath(before.ini) != os.path.realpath(wanted):
+        raise ServiceError(
+            f"installed for {before.ini}, not for {wanted}; `dcmstore service delete` first, then install"
+        )
+
+
+def _require_own_roots(configuration: Configuration) -> None:
+    """Raises ConfigurationError."""
+    for root, folder in wiring.roots_of(configuration.settings).items():
+        place = folder.resolve()
+        if str(place) in _SYSTEM_FOLDERS or any(place.is_relative_to(tree) for tree in _SYSTEM_TREES):
+            problem = "is the system's own; name a folder for what is received alone, such as /srv/dicom/received"
+            raise ConfigurationError(needs.root_message(configuration, root, folder, problem))
 
 
 def _user(wanted: str, before: Record | None) -> str:

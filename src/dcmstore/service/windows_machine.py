@@ -10,12 +10,12 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Protocol
+from pathlib import Path, PurePath
+from typing import Any, Protocol
 
 import dcmstore
 from dcmstore.errors import reason_of
-from dcmstore.service import SERVICE_NAME
+from dcmstore.service import SERVICE_NAME, windows_rights
 from dcmstore.service.advapi import Advapi
 from dcmstore.service.manager import ServiceError
 from dcmstore.service.windows_rights import Command
@@ -30,6 +30,16 @@ class Record:
 
     grants: tuple[tuple[str, str], ...] = ()  # path and rights
     ports: str = ""  # those of the rule of the firewall, if there is one
+    shutdown: int = 0  # seconds that a shutdown of Windows leaves it (preshutdown)
+
+    def __or__(self, other: "Record") -> "Record":
+        """What either has, this one's first."""
+        ports = dict.fromkeys(port for record in (self, other) for port in record.ports.split(",") if port)
+        grants = dict.fromkeys((*self.grants, *other.grants))
+        return Record(tuple(grants), ",".join(ports), max(self.shutdown, other.shutdown))
+
+    def covers(self, wanted: "Record") -> bool:
+        return self | wanted == self
 
 
 class Records(Protocol):
@@ -76,7 +86,7 @@ class Machine:
     records: Records
     program: Program
     run: Callable[[Command], None]  # raises ServiceError
-    is_remote: Callable[[Path], bool]
+    is_remote: Callable[[PurePath], bool]
     ask_password: Callable[[str], str]
     since: Callable[[int], str]
     words_of: Callable[[int], str]
@@ -94,7 +104,6 @@ if sys.platform == "win32":
     import winreg
     from ctypes import wintypes
 
-    _DRIVE_REMOTE = 4
     _QUERY_LIMITED_INFORMATION = 0x1000
     _SINCE_1601 = 11_644_473_600  # seconds from the year in which Windows' clock begins to that of Unix
     _SEPARATOR = "|"  # between path and rights; no path holds it
@@ -112,23 +121,31 @@ if sys.platform == "win32":
         def read(self) -> Record:
             try:
                 with winreg.OpenKey(winreg.HKEY_LOCAL_MACHINE, RECORD_KEY) as key:
-                    grants, ports = (winreg.QueryValueEx(key, name)[0] for name in ("Grants", "Firewall"))
+                    pairs = (grant.rpartition(_SEPARATOR) for grant in _value(key, "Grants", []))
+                    grants = tuple((path, rights) for path, _, rights in pairs)
+                    return Record(grants, _value(key, "Firewall", ""), _value(key, "Shutdown", 0))
             except FileNotFoundError:
                 return Record()
-            pairs = (grant.rpartition(_SEPARATOR) for grant in grants)
-            return Record(tuple((path, rights) for path, _, rights in pairs), ports)
 
         def write(self, record: Record) -> None:
             with winreg.CreateKey(winreg.HKEY_LOCAL_MACHINE, RECORD_KEY) as key:
                 grants = [_SEPARATOR.join(grant) for grant in record.grants]
                 winreg.SetValueEx(key, "Grants", 0, winreg.REG_MULTI_SZ, grants)
                 winreg.SetValueEx(key, "Firewall", 0, winreg.REG_SZ, record.ports)
+                winreg.SetValueEx(key, "Shutdown", 0, winreg.REG_DWORD, record.shutdown)
 
         def remove(self) -> None:
             try:
                 winreg.DeleteKey(winreg.HKEY_LOCAL_MACHINE, RECORD_KEY)
             except FileNotFoundError:
                 return
+
+    def _value(key: winreg.HKEYType, name: str, default: Any) -> Any:
+        """What a dcmstore that did not write it down yet has not done."""
+        try:
+            return winreg.QueryValueEx(key, name)[0]
+        except FileNotFoundError:
+            return default
 
     def _run(command: Command) -> None:
         """A program of Windows itself, by its whole path: nobody can put another one in front of it."""
@@ -143,9 +160,6 @@ if sys.platform == "win32":
         if done.returncode:
             told = " ".join((done.stderr + done.stdout).split()) or f"exit code {done.returncode}"
             raise ServiceError(f"`{shown(command)}`: {told}")
-
-    def _is_remote(path: Path) -> bool:
-        return bool(_kernel32.GetDriveTypeW(path.anchor) == _DRIVE_REMOTE)
 
     def _since(process: int) -> str:
         """When a process was started, in local time, or nothing when Windows does not tell."""
@@ -167,7 +181,7 @@ if sys.platform == "win32":
             records=_Registry(),
             program=Program.present(),
             run=_run,
-            is_remote=_is_remote,
+            is_remote=lambda path: windows_rights.is_remote(path, _kernel32.GetDriveTypeW),
             ask_password=lambda account: getpass.getpass(f"password of {account}: "),
             since=_since,
             words_of=lambda code: ctypes.FormatError(code).strip(),

@@ -6,9 +6,10 @@ none of them. Each is given by a command of Windows, and taken back by another.
 
 import hashlib
 import struct
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from enum import Enum
+from pathlib import Path, PurePath
 from typing import TypeAlias
 
 from dcmstore import wiring
@@ -16,7 +17,7 @@ from dcmstore.config import Configuration
 from dcmstore.server import endpoints_of
 from dcmstore.service import SERVICE_NAME, unit
 from dcmstore.service.manager import DISPLAY_NAME
-from dcmstore.settings import KEYS, Settings
+from dcmstore.settings import Settings
 
 Command: TypeAlias = tuple[str, ...]
 
@@ -29,8 +30,10 @@ READ_FILE = "(R)"
 
 RULE_NAME = f"{DISPLAY_NAME} ({SERVICE_NAME})"  # of the firewall
 
-# The account that is nobody on other machines, and whose password nobody asks for
+# The account of a service that is installed without a choice; nobody asks for its password
 LOCAL_SERVICE = "NT AUTHORITY\\LocalService"
+
+DRIVE_REMOTE = 4  # what GetDriveTypeW says of a letter that stands for a share
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,22 +74,70 @@ def grants(configuration: Configuration, program: Sequence[Path], is_remote: Cal
     return [Grant(str(path), rights) for path, rights in dict.fromkeys(wanted) if not is_remote(path)]
 
 
-def remote_roots(configuration: Configuration, account: str, is_remote: Callable[[Path], bool]) -> Iterator[str]:
-    """What has to be done about root folders on other machines."""
-    for field_name in wiring.ROOT_FIELDS.values():
-        folder: Path = getattr(configuration.settings, field_name)
-        where = f"{KEYS[field_name].name}= {folder} is on another machine"
+# --- folders on other machines -------------------------------------------------------------------
+
+
+class Reach(Enum):
+    """As whom a service comes to a folder on another machine."""
+
+    NOBODY = "nobody"  # and so it never gets there
+    MACHINE = "machine"
+    ACCOUNT = "account"
+
+
+@dataclass(frozen=True, slots=True)
+class RemoteRoot:
+    """A root folder on another machine: how it stands with it, and what has to be done."""
+
+    reach: Reach
+    text: str
+    advice: str
+
+    def __str__(self) -> str:
+        return f"{self.text}; {self.advice}"
+
+
+def is_remote(path: PurePath, drive_type: Callable[[str], int]) -> bool:
+    """`drive_type` is GetDriveTypeW, which does not know a share that is away just now."""
+    return _is_share(path) or drive_type(path.anchor) == DRIVE_REMOTE
+
+
+def _is_share(path: PurePath) -> bool:
+    drive = path.drive.upper()
+    return drive.startswith("\\\\") and (drive.startswith("\\\\?\\UNC") or drive[2:4] not in ("?\\", ".\\"))
+
+
+def remote_roots(
+    roots: Mapping[str, PurePath], account: str | None, is_remote: Callable[[PurePath], bool]
+) -> Iterator[RemoteRoot]:
+    """`roots` are folders by key of the ini; `account` is the installed service's, None without one."""
+    reach = _reach(account or LOCAL_SERVICE)
+    who = f"the service's account {account}" if account else f"a service, whose account is {LOCAL_SERVICE},"
+    for key, folder in roots.items():
+        where = f"{key} {folder} is on another computer"
         if not is_remote(folder):
             continue
-        if not folder.drive.startswith("\\\\"):
-            yield f"{where}, and {folder.drive} is a letter that only you have: write \\\\server\\share in its place"
-        elif account.casefold() == LOCAL_SERVICE.casefold():
-            yield (
-                f"{where}, where {LOCAL_SERVICE} is nobody: delete the service, and install it with "
-                "`--account DOMAIN\\NAME` of somebody who may write there"
-            )
+        if not _is_share(folder):
+            text = f"{key} {folder}: services do not know the letter {folder.drive}, a share of who has logged on"
+            advice = "write it as \\\\computer\\share\\folder, and give the service an account that may write there"
+            yield RemoteRoot(Reach.NOBODY, text, advice)
+        elif reach is Reach.NOBODY:
+            begin = "delete the service, and install it with" if account else "`dcmstore service install` needs"
+            advice = f"{begin} `--account DOMAIN\\NAME` of somebody who may write there"
+            yield RemoteRoot(reach, f"{where}, and {who} has no name there", advice)
+        elif reach is Reach.MACHINE:
+            advice = "give that account the right to change files, on the share and in the folder"
+            yield RemoteRoot(reach, f"{where}, which knows {who} as this computer's (NAME$)", advice)
         else:
-            yield f"{where}: {account} needs the right to change files there"
+            yield RemoteRoot(reach, where, f"{account} needs the right to change files there")
+
+
+def _reach(account: str) -> Reach:
+    name = account.casefold().removeprefix(".\\")
+    if name == LOCAL_SERVICE.casefold():
+        return Reach.NOBODY
+    is_machine = name == "localsystem" or name.startswith(("nt authority\\", "nt service\\"))
+    return Reach.MACHINE if is_machine else Reach.ACCOUNT
 
 
 # --- accounts ------------------------------------------------------------------------------------

@@ -1,23 +1,26 @@
 """a service to be -> the actions that make it, and those that undo all of them."""
 
 import ctypes
+import math
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
+from dcmstore.hosting import stop_seconds
 from dcmstore.service import SERVICE_NAME, windows_rights, winsvc
 from dcmstore.service.advapi import Setup
 from dcmstore.service.manager import Action, ServiceError
 from dcmstore.service.windows_machine import HOST_MODULE, RECORD_KEY, Machine, Record, shown
 from dcmstore.service.windows_rights import RULE_NAME, Command, Grant
 from dcmstore.service.windows_words import in_words
+from dcmstore.settings import Settings
 
 DESCRIPTION = "DICOM Storage SCP: files the images and radiation dose reports that are sent to this machine."
 DEPENDENCIES = ("Tcpip",)
 RESTARTS = (5, 10, 60)  # seconds from a failure to the next start; the last one is for all that follow
 RESET = 86_400  # seconds without a failure, after which the next one is the first again
-PRESHUTDOWN_LEAST = 180.0  # seconds; what Windows gave everybody until 2017
+SHUTDOWN_LEAST = 180  # seconds; what Windows gave everybody until 2017
 
 # The process of our service, by its module or its file, and the ini
 _OURS = re.compile(rf'(?:-m {re.escape(HOST_MODULE)}|windows_host\.py") "([^"]+)"$')
@@ -68,8 +71,8 @@ def action(machine: Machine, text: str, do: Callable[[], None], without: str = "
     return Action(text, as_administrator, without)
 
 
-def creation(machine: Machine, setup: Setup, stop_seconds: float) -> list[Action]:
-    """The service itself. `stop_seconds` is what a stop may take in all."""
+def creation(machine: Machine, setup: Setup) -> list[Action]:
+    """The service itself; `renewal` does what depends on the ini."""
 
     def create() -> None:
         password = machine.ask_password(setup.account) if windows_rights.needs_password(setup.account) else None
@@ -82,11 +85,11 @@ def creation(machine: Machine, setup: Setup, stop_seconds: float) -> list[Action
         f"    account       {setup.account}\n"
         f"    start         with the machine, after {', '.join(DEPENDENCIES)}"
     )
-    changes = (_change(machine, *change) for change in _changes(stop_seconds))
+    changes = (_change(machine, *change) for change in _changes())
     return [action(machine, text, create), *changes]
 
 
-def _changes(stop_seconds: float) -> Iterator[tuple[int, ctypes.Structure, str, str]]:
+def _changes() -> Iterator[tuple[int, ctypes.Structure, str, str]]:
     """What is changed, to what, both in words, and what is missing when that fails."""
     restarts = (winsvc.SC_ACTION * len(RESTARTS))()
     for restart, seconds in zip(restarts, RESTARTS, strict=True):
@@ -115,13 +118,6 @@ def _changes(stop_seconds: float) -> Iterator[tuple[int, ctypes.Structure, str, 
         f"service SID: unrestricted, {windows_rights.service_sid()}",
         "rights given to the service do not reach it: its account needs them",
     )
-    milliseconds = int(max(stop_seconds, PRESHUTDOWN_LEAST) * 1000)
-    yield (
-        winsvc.SERVICE_CONFIG_PRESHUTDOWN_INFO,
-        winsvc.SERVICE_PRESHUTDOWN_INFO(milliseconds),
-        f"preshutdown timeout: {milliseconds // 1000} seconds",
-        "when Windows is shut down, objects under way get less time than stop-timeout",
-    )
 
 
 def _change(machine: Machine, what: int, value: ctypes.Structure, text: str, without: str) -> Action:
@@ -134,18 +130,46 @@ def _change(machine: Machine, what: int, value: ctypes.Structure, text: str, wit
 # --- beside the service --------------------------------------------------------------------------
 
 
+def shutdown_seconds(settings: Settings) -> int:
+    """What a shutdown of Windows has to leave the service."""
+    return max(math.ceil(stop_seconds(settings.stop_timeout)), SHUTDOWN_LEAST)
+
+
 def renewal(machine: Machine, before: Record, wanted: Record) -> list[Action]:
-    """Rights and the firewall's rule as they are wanted; written down first, so that a crash can be undone."""
+    """What depends on the ini, as it is wanted; written down first, so that a crash can be undone.
+
+    Where `wanted` has all of `before`, nothing is taken, not even for a moment: a service that runs needs it.
+    """
     if wanted == before:
         return []
     actions = [_recording(machine, wanted)]
-    differing = {path for path, _ in set(before.grants) ^ set(wanted.grants)}
-    actions += _takings(machine, [grant for grant in before.grants if grant[0] in differing])
-    actions += [_giving(machine, *grant) for grant in wanted.grants if grant[0] in differing]
-    if wanted.ports != before.ports:
-        actions += [_closing(machine)] if before.ports else []
-        actions += [_opening(machine, wanted.ports)] if wanted.ports else []
-    return actions
+    if wanted.shutdown != before.shutdown:
+        actions.append(_leaving_time(machine, wanted.shutdown))
+    # A path is taken with all its rights.
+    taken = {path for path, _ in set(before.grants) - set(wanted.grants)}
+    actions += _takings(machine, [grant for grant in before.grants if grant[0] in taken])
+    actions += [_giving(machine, *grant) for grant in wanted.grants if grant[0] in taken or grant not in before.grants]
+    return actions + _reopening(machine, before.ports, wanted.ports)
+
+
+def _reopening(machine: Machine, before: str, wanted: str) -> list[Action]:
+    """Rules add up, and go all at once by their name."""
+    if before and not set(before.split(",")) <= set(wanted.split(",")):
+        return [_closing(machine), *([_opening(machine, wanted)] if wanted else [])]
+    added = ",".join(port for port in wanted.split(",") if port not in before.split(","))
+    return [_opening(machine, added)] if added else []
+
+
+def kept(has: Record, wanted: Record) -> Iterator[str]:
+    """What a service that runs has beyond what its ini needs now, and how that goes."""
+    paths = dict.fromkeys(path for path, rights in has.grants if (path, rights) not in wanted.grants)
+    ports = [port for port in has.ports.split(",") if port and port not in wanted.ports.split(",")]
+    names = [*(f"its rights on {path}" for path in paths), *(f"port {port} in the firewall" for port in ports)]
+    if names:
+        yield (
+            f"as long as it runs it keeps {', '.join(names)}, which it may still need; "
+            "`dcmstore service stop`, `install` and `start` take that back"
+        )
 
 
 def removal(machine: Machine, record: Record) -> list[Action]:
@@ -168,6 +192,7 @@ def _recording(machine: Machine, record: Record) -> Action:
 
     lines = [f"    {path} {rights}" for path, rights in record.grants]
     lines += [f"    firewall, port {record.ports}"] if record.ports else []
+    lines += [f"    preshutdown timeout, {record.shutdown} seconds"]
     text = "\n".join([f"write down in HKLM\\{RECORD_KEY} what `delete` has to undo", *lines])
     return action(machine, text, write, "`delete` will not take back what follows")
 
@@ -177,6 +202,16 @@ def _forgetting(machine: Machine) -> Action:
         machine.records.remove()
 
     return action(machine, f"remove HKLM\\{RECORD_KEY}", remove, "it goes with the service")
+
+
+def _leaving_time(machine: Machine, seconds: int) -> Action:
+    return _change(
+        machine,
+        winsvc.SERVICE_CONFIG_PRESHUTDOWN_INFO,
+        winsvc.SERVICE_PRESHUTDOWN_INFO(seconds * 1000),
+        f"preshutdown timeout: {seconds} seconds",
+        "when Windows is shut down, objects under way get less time than stop-timeout",
+    )
 
 
 def _giving(machine: Machine, path: str, rights: str) -> Action:

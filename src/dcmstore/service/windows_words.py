@@ -7,7 +7,7 @@ from pathlib import Path
 from dcmstore import config, wiring
 from dcmstore.errors import ConfigurationError, reason_of
 from dcmstore.server import endpoints_of
-from dcmstore.service import SERVICE_NAME, winsvc
+from dcmstore.service import SERVICE_NAME, manager, winsvc
 from dcmstore.service.advapi import CallError, Progress
 from dcmstore.service.manager import DISPLAY_NAME, ServiceError, State
 from dcmstore.settings import Settings
@@ -22,7 +22,7 @@ STATES = {
 _WORDS = {
     winsvc.ERROR_ACCESS_DENIED: "only an administrator may do this: right-click the script, or the command prompt that "
     "you use, and choose `Run as administrator`",
-    winsvc.ERROR_SERVICE_DOES_NOT_EXIST: "not installed; `dcmstore service install` does that",
+    winsvc.ERROR_SERVICE_DOES_NOT_EXIST: manager.NOT_INSTALLED,
     winsvc.ERROR_SERVICE_NOT_ACTIVE: "not running",
     winsvc.ERROR_SERVICE_MARKED_FOR_DELETE: "it is still being deleted: close Services and the Task Manager, "
     "and try again",
@@ -77,12 +77,10 @@ def endpoints(settings: Settings) -> str:
     return f"{settings.local_ae} on port {' and '.join(numbers)}"
 
 
-def listening(ini: Path) -> str:
-    """By the ini as it is now, if it can be read."""
-    try:
-        return f", {endpoints(config.read(ini).settings)}"
-    except ConfigurationError:
-        return ""
+def by_ini(ini: Path) -> Iterator[str]:
+    """What the ini says now, if it can be read; the process may have read it before it was changed."""
+    with contextlib.suppress(ConfigurationError):
+        yield f"its ini says {endpoints(config.read(ini).settings)}"
 
 
 def left(ini: Path) -> Iterator[str]:

@@ -9,9 +9,8 @@ from dcmstore.dimse import command
 from dcmstore.dimse.command import MAX_ERROR_COMMENT, RESPONSE_BIT, CommandSet
 from dcmstore.dimse.status import Status
 from dcmstore.errors import ProtocolError
+from dcmstore.storage import space
 from dcmstore.storage.store import Stored, Subject
-
-MAX_PASSED_OVER = 4 * 1024 * 1024 * 1024  # bytes of a data set that is refused anyway; no sane sender has more of it
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,9 +62,9 @@ class Answer:
 
     def receive(self, data: memoryview) -> None:
         self._passed_over += len(data)
-        if self._passed_over > MAX_PASSED_OVER:
+        if self._passed_over > space.MAX_PASSED_OVER:
             got = f"{self._passed_over} bytes and no end, of a message that is refused"
-            raise ProtocolError("length of the data set", got, f"at most {MAX_PASSED_OVER}")
+            raise ProtocolError("length of the data set", got, f"at most {space.MAX_PASSED_OVER}")
 
     def finish(self) -> Outcome:
         return self._outcome

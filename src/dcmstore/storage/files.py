@@ -4,10 +4,12 @@ import contextlib
 import ctypes
 import errno
 import os
+import stat
 import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any, BinaryIO, TypeAlias
 
 from dcmstore.errors import OutOfResources
@@ -213,14 +215,42 @@ def move_between_disks(source: str, target: str, *, durable: bool) -> None:
         raise
 
 
-def write_whole(path: str, content: bytes) -> None:
-    """Give a file this content at once and for good, whatever it held; a crash leaves the old or the new one."""
+@dataclass(frozen=True, slots=True)
+class Ownership:
+    """Whose a file is, and who may do what to it. On Windows the folder says that."""
+
+    owner: int
+    group: int
+    mode: int
+
+    @classmethod
+    def of(cls, path: str) -> "Ownership":
+        status = os.stat(path)
+        return cls(status.st_uid, status.st_gid, stat.S_IMODE(status.st_mode))
+
+    def give(self, descriptor: int) -> None:
+        """Raises PermissionError where only root may."""
+        if sys.platform == "win32":
+            return
+        status = os.fstat(descriptor)
+        if (status.st_uid, status.st_gid) != (self.owner, self.group):
+            os.fchown(descriptor, self.owner, self.group)
+        os.fchmod(descriptor, self.mode)
+
+
+def write_whole(path: str, content: bytes, ownership: Ownership | None = None) -> None:
+    """Give a file this content at once and for good, whatever it held; a crash leaves the old or the new one.
+
+    It is the writer's, with the permissions of the process, where no ownership is given.
+    """
     temporary = path + ".new"
     with contextlib.suppress(FileNotFoundError):  # a crash left it
         os.unlink(temporary)
     descriptor = create(temporary)
     try:
         try:
+            if ownership is not None:  # while it is empty: nobody reads it whom the old one kept out
+                ownership.give(descriptor)
             write_all(descriptor, [content])
             os.fsync(descriptor)
         finally:

@@ -50,18 +50,27 @@ class FolderTree:
         parent, above = self.folder(wanted[:-1])
         if not above:
             os.stat(self._ours)  # else the root's disk was unmounted; folders of the empty mount point would be hidden
-        name = wanted[-1] if self._tells_case else self._free_of_case(parent, wanted[-1])
+        name = self._make_in(parent, wanted[-1])
+        if self._durable:
+            files.sync_folder(parent)  # also when another association made it, which may not be that far yet
+        return os.path.join(parent, name), (*above, name)
+
+    def _make_in(self, parent: str, wanted: str) -> str:
+        """Make a folder, unless it is there; return the name that it really has."""
+        name = self._free_of_case(parent, wanted)
         path = os.path.join(parent, name)
         try:
             os.mkdir(path)
         except FileExistsError:
+            if self._free_of_case(parent, wanted) != name:  # another association has made one like it since we looked
+                return self._make_in(parent, wanted)
             if not os.path.isdir(path):
                 raise NotADirectoryError(errno.ENOTDIR, "a file stands where a folder is needed", path) from None
-        if self._durable:
-            files.sync_folder(parent)  # also when another association made it, which may not be that far yet
-        return path, (*above, name)
+        return name
 
     def _free_of_case(self, parent: str, name: str) -> str:
-        """The name, or the one with a suffix where another folder has the same letters in other cases."""
+        """The name; where the disk ignores case and another folder has the same letters, the one with a suffix."""
+        if self._tells_case:
+            return name
         taken = {entry.upper(): entry for entry in os.listdir(parent)}
         return name if taken.get(name.upper(), name) == name else names.told_apart(name)

@@ -14,6 +14,9 @@ from dcmstore.errors import OutOfResources, ProtocolError
 MEGABYTE = 1024 * 1024  # bytes
 LOOK_EVERY = 0.5  # seconds for which the system's answer counts; on a share, asking takes milliseconds
 STEP = 64 * MEGABYTE  # of one object between two looks at the disk
+# bytes of a data set that are passed over because it is refused, so that the association can go on behind it; a sender
+# that has still more is taken for one that never ends
+MAX_PASSED_OVER = 4 * 1024 * MEGABYTE
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +68,7 @@ class Allowance:
 
     def pass_over(self, size: int) -> None:
         """Nothing of it is kept any more. Raises ProtocolError when it does not end, for its sender is not sane."""
-        if self._max_object and size > 2 * self._max_object:
-            allowed = f"at most max-object-size= {self._max_object // MEGABYTE} MB, and the same again to be refused"
+        if self._max_object and size > self._max_object + MAX_PASSED_OVER:
+            more = MAX_PASSED_OVER // MEGABYTE
+            allowed = f"at most max-object-size= {self._max_object // MEGABYTE} MB, and {more} MB more to be refused"
             raise ProtocolError("length of the data set", f"{size} bytes and no end", allowed)

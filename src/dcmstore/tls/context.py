@@ -94,7 +94,7 @@ class TlsSettings:
             )
         if self.client == "none" and self.names:
             raise ConfigurationError(
-                "tls-names binds AE titles to client certificates, and tls-client= none asks for none: "
+                "tls-names= binds AE titles to client certificates, and tls-client= none asks for none: "
                 "set tls-client= required, or leave tls-names empty"
             )
 
