@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from dcmstore import logs
 from dcmstore.logs import FileSink, Level, Log, StreamSink
+from dcmstore.service.log_end import LogEnd
 from dcmstore.storage.space import MEGABYTE
 
 
@@ -147,7 +148,7 @@ def test_a_file_that_cannot_be_put_aside_goes_on_and_says_so(tmp_path: Path, mon
 
 def test_a_very_long_value_is_cut_and_says_how_long_it_was() -> None:
     quoted = logs.quote("x" * 1000)
-    assert quoted == f'"{"x" * 382}… (1000 characters)"'
+    assert quoted == f'"{"x" * 381}… (1000 characters)"'
     assert len(quoted) == 2 + logs.MAX_VALUE
 
 
@@ -330,7 +331,7 @@ def test_what_is_no_file_is_refused_at_once(tmp_path: Path) -> None:
 NAMES = st.from_regex(r"[a-z_][a-z0-9_]{0,20}", fullmatch=True)
 EVENTS = st.from_regex(r"[a-z]+\.[a-z_]+", fullmatch=True)
 FACTS = st.dictionaries(NAMES, st.text() | st.integers() | st.none())
-MOMENTS = st.floats(0, 4_000_000_000)
+MOMENTS = st.floats(1, 4_000_000_000)
 
 
 def line_of(moment: float, level: Level, event: str, facts: dict[str, object]) -> str:
@@ -369,7 +370,7 @@ def test_garbage_is_no_line(text: str) -> None:
         "2026-01-01T00:00:00.000+99:00 INFO    event a=1\n",
         "2026-01-01T00:00:00.000+00:00 NOTHING event a=1\n",
         '2026-01-01T00:00:00.000+00:00 INFO    event a="\\u00"\n',
-        "2026-01-01T00:00:00.000+00:00 INFO    event bytes=932026-01-01T00:00:00.001+00:00 WARNING log.dropped lines=1\n",
+        "2026-01-01T00:00:00.000+00:00 INFO    event bytes=932026-01-01T00:00:00.001+00:00 ERROR   event a=1\n",
         "2026-01-01T00:00:00.000+00:00 INFO    event a=1 b\n",
     ],
 )
@@ -391,3 +392,15 @@ def test_a_closed_stream_does_not_end_the_log() -> None:
     log.info("first")
     log.info("second")
     assert " second" in text_of(log, stream)
+
+
+HALF = '2026-01-02T00:00:00.000+01:00 ERROR   config.not_reloaded reason="no ri'
+
+
+def test_a_line_that_is_only_half_there_is_no_answer_yet(tmp_path: Path) -> None:
+    path = tmp_path / "DcmStore.log"
+    end = LogEnd(path)
+    path.write_text(HALF)
+    assert end.newest("config.not_reloaded") is None
+    path.write_text(f'{HALF}ght"\n{HALF}\n{HALF}')
+    assert end.newest("config.not_reloaded") == ("config.not_reloaded", {"reason": "no right"})

@@ -1,6 +1,7 @@
 """The server over real sockets, with a peer that writes what it likes."""
 
 import contextlib
+import mmap
 import re
 import socket
 import threading
@@ -14,6 +15,7 @@ from dcmstore.connection import Connection
 from dcmstore.dimse import command
 from dcmstore.dimse.command import CommandField, CommandSet
 from dcmstore.dimse.status import Status
+from dcmstore.seldom import Seldom
 from dcmstore.server import MAX_UNASSOCIATED, Server
 from dcmstore.settings import Settings
 from dcmstore.storage.store import IncomingInstance, Stored
@@ -398,6 +400,23 @@ def test_whoever_comes_during_a_stop_is_told_so(receiver: Receiver) -> None:
         assert isinstance(late.receive(), AAssociateRJ)
         stopping.join(WAIT)
     assert 'because="the receiver stops"' in log_of(receiver)
+
+
+def test_refusals_that_were_held_back_are_told_while_nobody_comes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("dcmstore.server.REFUSALS_DUE", 0.01)
+    looked = threading.Event()
+    monkeypatch.setattr(Seldom, "tell_due", lambda self: looked.set())
+    with running(tmp_path):
+        assert looked.wait(WAIT)
+
+
+def test_a_buffer_that_is_let_go_is_empty() -> None:
+    buffer = sockets.receive_buffer(8192)
+    buffer[:] = b"x" * 8192
+    sockets.let_go(buffer)
+    assert buffer[:] == (bytes(8192) if hasattr(mmap, "MADV_DONTNEED") else b"x" * 8192)
 
 
 def test_a_rejected_context_is_logged_with_class_syntaxes_and_sender(receiver: Receiver) -> None:

@@ -21,6 +21,7 @@ from dcmstore.settings import Settings
 
 MAX_UNASSOCIATED = 100  # connections that have not asked for an association, or have ended theirs, and do not close
 ACCEPT_PAUSE = 0.05  # seconds after a connection could not be accepted, for instance for want of descriptors
+REFUSALS_DUE = 10.0  # seconds at most between two looks for refusals that are to be told together
 CUT_WAIT = 2.0  # seconds that the threads get to notice that their connections were cut
 
 
@@ -284,7 +285,8 @@ class Server:
     def _accept_on(self, selector: selectors.BaseSelector) -> None:
         """Accept until the thread is woken."""
         while True:
-            ready = [key.data for key, _ in selector.select()]
+            ready = [key.data for key, _ in selector.select(REFUSALS_DUE)]
+            self.seldom.tell_due()
             if None in ready:
                 self._wake_receiver.recv(4096)
                 self._came_round.set()
