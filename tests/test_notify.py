@@ -157,6 +157,19 @@ def test_signals_however_many_put_no_look_off(systemd: Systemd, ini: Path) -> No
     assert any("RELOADING" in message for message in messages)
 
 
+def test_a_stop_is_heard_among_signals_however_many(systemd: Systemd, ini: Path) -> None:
+    ini.write_text(ini.read_text() + "log-level= error\n")
+    with start(RUN, ini, systemd.address) as process:
+        systemd.receive()
+        for _ in range(3000):
+            process.send_signal(signal.SIGHUP)
+        process.send_signal(signal.SIGTERM)
+        while "STOPPING" not in systemd.receive():
+            pass
+        process.communicate(timeout=PATIENCE)
+    assert process.returncode == 0
+
+
 # The real program, but it accepts no connection to the end, and tells of each look at it on standard output.
 STUCK = """
 import sys, threading

@@ -63,7 +63,10 @@ class ConsoleHost:
         self._check_due = time.monotonic() + (check_interval or 0)
         self._sender.setblocking(False)
         self._requests = {0: Request.STOP}  # by the byte that comes: the number of a signal, or 0
-        signal.set_wakeup_fd(self._sender.fileno())  # it hears a signal whichever thread the system picks for it
+        self._is_to_stop = False
+        # It hears a signal whichever thread the system picks for it. Of more signals than it holds, none is missed:
+        # what is asked for is still to be read, and a stop is noted besides.
+        signal.set_wakeup_fd(self._sender.fileno(), warn_on_full_buffer=False)
         for number in STOP_SIGNALS:
             self._requests[number] = Request.STOP
             signal.signal(number, self._on_stop)
@@ -72,7 +75,7 @@ class ConsoleHost:
             signal.signal(signal.SIGHUP, self._on_reload)
 
     def wait(self) -> Request:
-        while True:
+        while not self._is_to_stop:
             if self._check_interval is not None:  # signals, however many, put no check off
                 now = time.monotonic()
                 if now >= self._check_due:
@@ -83,9 +86,12 @@ class ConsoleHost:
                 (byte,) = self._receiver.recv(1)
                 if byte in self._requests:  # else a signal that somebody else handles
                     return self._requests[byte]
+        return Request.STOP
 
     def wake(self) -> None:
-        self._sender.send(b"\0")
+        self._is_to_stop = True
+        with contextlib.suppress(BlockingIOError):  # then there is enough to wake up for
+            self._sender.send(b"\0")
 
     def ready(self, status: str) -> None: ...
 
@@ -96,6 +102,7 @@ class ConsoleHost:
     def alive(self, status: str) -> None: ...
 
     def _on_stop(self, number: int, frame: object) -> None:
+        self._is_to_stop = True
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
     def _on_reload(self, number: int, frame: object) -> None:
