@@ -17,6 +17,14 @@ settings.register_profile("ordinary", deadline=None, max_examples=150)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ordinary"))
 
 
+@pytest.fixture(autouse=True)
+def umask() -> Iterator[None]:
+    """A receiver in this process takes rights from its files; the files of other tests shall not depend on that."""
+    before = os.umask(0o022)
+    yield
+    os.umask(before)
+
+
 @pytest.fixture
 def receiver(tmp_path: Path) -> Iterator[support.Receiver]:
     with support.running(tmp_path) as running:

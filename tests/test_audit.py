@@ -694,6 +694,18 @@ def test_what_an_association_brings_after_the_trail_was_switched_off_is_counted(
     assert "audit.dropped messages=1" in kept.close()
 
 
+def test_what_is_lost_when_the_trail_is_off_is_told_at_once(kept: Kept, monkeypatch: pytest.MonkeyPatch) -> None:
+    told, is_closed = threading.Event(), threading.Event()
+    sink = Memory()
+    monkeypatch.setattr(sink, "close", is_closed.set)
+    monkeypatch.setattr(kept._log, "warning", lambda *_, **__: told.set())
+    kept.trail.use(REPORTER, sink)
+    kept.trail.use(REPORTER, None)
+    assert is_closed.wait(10)
+    kept.trail.transferred(PEER, {kind(): 1})
+    assert told.wait(10)
+
+
 def test_a_sink_that_hangs_does_not_hold_up_the_end(kept: Kept, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(trail, "CLOSE_WAIT", 0.0)
     opened = threading.Event()
