@@ -402,5 +402,5 @@ def test_a_line_that_is_only_half_there_is_no_answer_yet(tmp_path: Path) -> None
     end = LogEnd(path)
     path.write_text(HALF)
     assert end.newest("config.not_reloaded") is None
-    path.write_text(f'{HALF}ght"\n{HALF}\n{HALF}')
+    path.write_text(f'{HALF}ght"\n{HALF}\n{HALF}', newline="\n")
     assert end.newest("config.not_reloaded") == ("config.not_reloaded", {"reason": "no right"})
