@@ -1,6 +1,7 @@
 """DcmStore.ini -> a receiver at work, as long as its host wants it: start, reload, stop."""
 
 import contextlib
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +23,9 @@ from dcmstore.settings import KEYS, Settings
 from dcmstore.storage.store import Store
 from dcmstore.ul.timers import Limits
 
+# Seconds for which a thread that computes keeps the others from it. Who sends what takes long to read, such as endless
+# headers, would else hold up each step of every other association ten times as long.
+SWITCH_INTERVAL = 0.0005
 CHECK_PATIENCE = 5.0  # seconds that the server has to show that it still answers
 
 
@@ -54,6 +58,7 @@ def run(path: Path, host: Host, *, with_console: bool = True) -> int:
     `path` is the ini's. Raises ConfigurationError.
     """
     reading = read(path)
+    sys.setswitchinterval(SWITCH_INTERVAL)
     wiring.apply_permissions(reading.settings)
     log = wiring.open_log(reading.configuration, with_console=with_console)
     with contextlib.closing(log), contextlib.ExitStack() as resources:
