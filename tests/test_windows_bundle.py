@@ -15,8 +15,7 @@ VERBS = ("delete", "install", "query", "start", "stop")
 # The module that each file left out belongs to
 MODULES = {
     "_asyncio.pyd": "asyncio", "_elementtree.pyd": "xml.etree", "_overlapped.pyd": "asyncio",
-    "_sqlite3.pyd": "sqlite3", "_wmi.pyd": "platform", "_zoneinfo.pyd": "zoneinfo", "pyexpat.pyd": "xml.parsers",
-    "sqlite3.dll": "sqlite3", "winsound.pyd": "winsound",
+    "_wmi.pyd": "platform", "_zoneinfo.pyd": "zoneinfo", "pyexpat.pyd": "xml.parsers", "winsound.pyd": "winsound",
 }  # fmt: skip
 
 

@@ -36,18 +36,16 @@ LEFT_OUT = {
     "_asyncio.pyd": "a thread an association, no event loop",
     "_elementtree.pyd": "no XML is read",
     "_overlapped.pyd": "belongs to asyncio",
-    "_sqlite3.pyd": "no database",
     "_wmi.pyd": "asks Windows for what only the module platform wants",
     "_zoneinfo.pyd": "the log has the machine's own time",
     "pyexpat.pyd": "no XML is read",
     "python.cat": "the signatures of files that are not in the embeddable zip",
     "python3.dll": "for extension modules of the stable ABI; there are none",
     "pythonw.exe": "the same interpreter without a console",
-    "sqlite3.dll": "no database",
     "winsound.pyd": "no sound",
 }
-# Test data of a library; the rest of each stays whole.
-LEFT_OUT_OF_LIBRARIES = ("pydicom/data/test_files/",)
+# Test data and test helpers of a library; the rest of each stays whole.
+LEFT_OUT_OF_LIBRARIES = ("pydicom/data/test_files/", "sqlalchemy/testing/")
 
 # Where the interpreter looks for modules, and nowhere else: no registry, no environment, no user's folder.
 SEARCH_PATH = f"python313.zip\n.\n{LIBRARY}\n"

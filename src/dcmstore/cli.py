@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import TypeAlias, TypeVar
 
 from dcmstore import __version__, config, scu, values
-from dcmstore.commands import check, doctor, echo, imports, init, run, service, user, where
+from dcmstore.commands import check, doctor, echo, imports, init, listing, reindex, run, service, user, verify, where
 from dcmstore.errors import ConfigurationError
+from dcmstore.index import times
 from dcmstore.journal import error_mark
 from dcmstore.settings import Settings
 
@@ -65,10 +66,47 @@ def _parser() -> argparse.ArgumentParser:
     imported.add_argument("--move", action="store_true", help="remove each file once it is filed")
     imported.add_argument("--dry-run", action="store_true", help="only print where each file would be filed")
     _add_config(imported)
+    _add_list(commands)
+    _add_verify(commands)
+    about = "Make the index agree with the folders; safe to interrupt and to repeat."
+    _add_config(_add(commands, "reindex", reindex.command, about))
     _add_service(commands)
     _add_user(commands)
     _add_echo(commands)
     return parser
+
+
+def _add_list(commands: _Commands) -> None:
+    about = "List what was received, the newest last: exit code 1 when nothing was found. Needs index= 1."
+    listed = _add(commands, "list", listing.command, about)
+    listed.add_argument("kind", nargs="?", choices=listing.KINDS, default="studies", help="(default: %(default)s)")
+    about = "Patient ID; a * stands for anything, here and in AE, HOST and MODALITY"
+    listed.add_argument("--patient", metavar="ID", default="", help=about)
+    about = "part of the Patient's Name; case and accents do not count"
+    listed.add_argument("--name", metavar="TEXT", default="", help=about)
+    listed.add_argument("--ae", metavar="AE", default="", help="AE title of the sender")
+    listed.add_argument("--host", metavar="HOST", default="", help="address of the sender")
+    listed.add_argument("--modality", metavar="MODALITY", default="", help="as CT")
+    day = _allowed(times.study_dates, times.STUDY_DATE_ALLOWED)
+    listed.add_argument("--study-date", type=day, metavar="DATE", help=times.STUDY_DATE_ALLOWED)
+    since, until = _allowed(times.since, times.MOMENT_ALLOWED), _allowed(times.until, times.MOMENT_ALLOWED)
+    listed.add_argument("--since", type=since, metavar="WHEN", help=f"came then or later: {times.MOMENT_ALLOWED}")
+    listed.add_argument("--until", type=until, metavar="WHEN", help="came then or earlier; a day counts whole")
+    limit = _allowed(*values.number(1, 999_999_999))
+    listed.add_argument("--limit", type=limit, metavar="NUMBER", help="only so many, the newest")
+    written = listed.add_mutually_exclusive_group()
+    written.add_argument("--json", action="store_true", help="one array, with every attribute")
+    written.add_argument("--csv", action="store_true", help="with a header, and every attribute")
+    _add_config(listed)
+
+
+def _add_verify(commands: _Commands) -> None:
+    about = "Compare the files on disk with the index: missing, changed, unknown. Needs index= 1."
+    compared = _add(commands, "verify", verify.command, about)
+    compared.add_argument("--quick", action="store_true", help="compare sizes only, no content")
+    about = "write the SHA-256 of each good file there, for `sha256sum -c`; reads all content"
+    compared.add_argument("--manifest", type=Path, metavar="FILE", help=about)
+    _add_config(compared)
 
 
 def _add_service(commands: _Commands) -> None:

@@ -22,6 +22,7 @@ _ACTIONS = {
     Outcome.REPLACED: Action.UPDATE,
 }
 MAX_FOLDERS = 100  # master folders that an association remembers; a migration has one for every patient
+_NOBODY = Peer("")  # whose files are imported
 _OUR_LIMITS = "local-limit-exceeded"  # the reason of a refusal that says nothing of the sender
 
 
@@ -31,18 +32,35 @@ class FolderUpdater(Protocol):
     def add(self, folder: str, path: str) -> None: ...
 
 
+class FileIndex(Protocol):
+    """Keeps an index of files; `add` takes a note of one and never raises, `root` being as the store has it."""
+
+    def add(
+        self, root: str, folders: tuple[str, ...], file_name: str, *, calling_ae_title: str, host: str, is_new: bool
+    ) -> None: ...
+
+
 class AssociationEvents:
     """What one association brings, until it ends."""
 
-    def __init__(self, store: Store, updater: FolderUpdater | None, trail: Trail | None = None) -> None:
+    def __init__(
+        self,
+        store: Store,
+        updater: FolderUpdater | None,
+        trail: Trail | None = None,
+        index: FileIndex | None = None,
+    ) -> None:
         self._store = store
         self._updater = updater
         self._trail = trail
+        self._index = index
+        self._peer = _NOBODY
         self._transfers: Transfers | None = None
         self._newest: dict[str, str] = {}  # master folder -> its newest file, the last one used at the end
 
     def began(self, peer: Peer) -> None:
         """The association was accepted."""
+        self._peer = peer
         if self._trail is not None and self._trail.is_on:
             self._transfers = Transfers(self._trail, peer)
 
@@ -63,6 +81,15 @@ class AssociationEvents:
 
     def stored(self, stored: Stored) -> None:
         """An instance was acknowledged. A folder is noted with its first one, in case the program is killed."""
+        if self._index is not None:
+            self._index.add(
+                self._store.roots[stored.root],
+                stored.folders,
+                stored.file_name,
+                calling_ae_title=self._peer.calling_ae_title,
+                host=self._peer.address,
+                is_new=stored.outcome is not Outcome.IDENTICAL,
+            )
         if self._updater is None or stored.root is not Root.IMAGES or not stored.folders:
             return
         root = self._store.roots[stored.root]

@@ -93,6 +93,7 @@ def file_problems(configuration: Configuration) -> Iterator[str]:
         ("logfile= 1", wiring.log_path_of(configuration)),
         ("audit= file", wiring.audit_path_of(configuration)),
         ("dicomdir= 1", wiring.journal_path_of(configuration)),
+        ("index= 1", wiring.index_path_of(configuration) if configuration.settings.index else None),
     ):
         if path is None:
             continue

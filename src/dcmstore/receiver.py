@@ -5,6 +5,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from dcmstore import config, needs, profile, wiring
 from dcmstore.audit.trail import Trail
@@ -12,7 +13,7 @@ from dcmstore.config import Configuration
 from dcmstore.connection import Shared
 from dcmstore.dimse.command import CommandField
 from dcmstore.errors import ConfigurationError, reason_of
-from dcmstore.events import AssociationEvents, FolderUpdater
+from dcmstore.events import AssociationEvents, FileIndex, FolderUpdater
 from dcmstore.hosting import Host, Request
 from dcmstore.logs import Log
 from dcmstore.profile import Profile
@@ -22,6 +23,9 @@ from dcmstore.services.verification import VerificationService
 from dcmstore.settings import KEYS, Settings
 from dcmstore.storage.store import Store
 from dcmstore.ul.timers import Limits
+
+if TYPE_CHECKING:
+    from dcmstore.index.indexer import Indexer
 
 # Seconds for which a thread that computes keeps the others from it. Who sends what takes long to read, such as endless
 # headers, would else hold up each step of every other association ten times as long.
@@ -72,6 +76,7 @@ def shared_of(
     sop_classes: Mapping[str, tuple[str, ...]] | None = None,
     updater: FolderUpdater | None = None,
     trail: Trail | None = None,
+    index: FileIndex | None = None,
     *,
     tls_may_wait: bool = False,
 ) -> Shared:
@@ -89,7 +94,7 @@ def shared_of(
             CommandField.C_STORE_RQ: StorageService(store, log_patient=settings.log_patient),
         },
         log=log,
-        new_events=lambda: AssociationEvents(store, updater, trail),
+        new_events=lambda: AssociationEvents(store, updater, trail, index),
     )
 
 
@@ -113,6 +118,7 @@ class _Receiver:
         self._resources = resources
         self._with_console = with_console
         self._updater: FolderUpdater | None = None
+        self._index: Indexer | None = None
         self._trail = resources.enter_context(contextlib.closing(Trail(log)))
 
     def run(self, reading: Reading) -> int:
@@ -142,6 +148,7 @@ class _Receiver:
             self._server.start()
         self._trail.started()
         self._announce("receiver.listening")
+        self._start_index()
 
     def _stop(self) -> None:
         seconds = self._reading.settings.stop_timeout
@@ -164,9 +171,15 @@ class _Receiver:
         if removed:
             self._log.warning("store.cleared", unfinished_objects=removed, of="a run that did not end by itself")
         with _closed_on_failure(store), reading.configuration.locating():
-            updater = self._updater_for(reading)
             return store, shared_of(
-                reading.settings, store, self._log, _accepted(reading), updater, self._trail, tls_may_wait=tls_may_wait
+                reading.settings,
+                store,
+                self._log,
+                _accepted(reading),
+                self._updater_for(reading),
+                self._trail,
+                self._index_for(reading),
+                tls_may_wait=tls_may_wait,
             )
 
     def _updater_for(self, reading: Reading) -> FolderUpdater | None:
@@ -177,6 +190,20 @@ class _Receiver:
             making = wiring.dicomdir_updater(reading.configuration, self._log, lambda: self._reading.settings)
             self._updater = self._resources.enter_context(making)
         return self._updater
+
+    def _index_for(self, reading: Reading) -> FileIndex | None:
+        """What keeps the index, if one is wanted: made once, for it is one database."""
+        if not reading.settings.index:
+            return None
+        if self._index is None:
+            making = wiring.indexer(reading.configuration, self._log, lambda: self._reading.settings)
+            self._index = self._resources.enter_context(making)
+        return self._index
+
+    def _start_index(self) -> None:
+        """It reads much that nobody should wait for, so its thread starts when the receiver listens."""
+        if self._index is not None:
+            self._index.start()
 
     # --- while it runs ----------------------------------------------------------------------------
 
@@ -206,6 +233,9 @@ class _Receiver:
         self._reading = reading
         self._warn(reading)
         self._announce("config.reloaded", changed=", ".join(changed) or "nothing")
+        self._start_index()
+        if self._index is not None and KEYS["index"].name in changed:
+            self._index.miss()
 
     def _replace(self, reading: Reading) -> None:
         store, shared = self._opened(reading)

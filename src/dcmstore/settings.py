@@ -260,6 +260,11 @@ class Settings:
         "audit-syslog", THIS_SYSTEM, destination, DESTINATION_ALLOWED,
         "Where audit= syslog sends to. Empty: the log of this system, which Windows does not have.",
     )  # fmt: skip
+    index: bool = _key(
+        "index", False, *values.SWITCH,
+        "1: keep an index of what was received in DcmStore.index beside this file, for `dcmstore list` and `dcmstore "
+        "verify`. It names patients. Needs SQLAlchemy.",
+    )  # fmt: skip
     logfile_size: int = _key(
         "logfile-size", 10, *values.number(1, 10_000), "Size in megabytes at which a log file is put aside.",
     )  # fmt: skip

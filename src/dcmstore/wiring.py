@@ -7,6 +7,7 @@ import os
 import socket
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from dcmstore import logs, users, values
 from dcmstore.access import Access
@@ -25,9 +26,16 @@ from dcmstore.tls.context import TlsSettings
 from dcmstore.tls.renewal import Renewal
 from dcmstore.ul.negotiation import Policy
 
+if TYPE_CHECKING:
+    from dcmstore.index.database import Database
+    from dcmstore.index.entries import Root as IndexedRoot
+    from dcmstore.index.indexer import Indexer
+
 LOG_NAME = "DcmStore.log"
 AUDIT_NAME = "DcmStore.audit"
 JOURNAL_NAME = "DcmStore.dicomdir"  # DICOMDIRs that are still to be written
+INDEX_NAME = "DcmStore.index"
+INDEX_PATIENCE = 5.0  # seconds to enter what is noted at the end; what is left, the next start finds
 FULL = (errno.ENOSPC, errno.EDQUOT)  # what a disk or a quota says that has no room
 ROOT_FIELDS = {Root.IMAGES: "img_dir", Root.DOSE_REPORTS: "rdsr_dir"}
 
@@ -244,6 +252,66 @@ def _as_logged(facts: Mapping[str, object], settings: Settings) -> dict[str, obj
     """The master folder bears the patient's name or ID; the log shows it only where it is asked to."""
     shown = facts if settings.log_patient else {**facts, "folder": "*"}
     return {name: as_written(value) if isinstance(value, str) else value for name, value in shown.items()}
+
+
+# --- the index -----------------------------------------------------------------------------------
+
+
+def index_path_of(configuration: Configuration) -> Path:
+    """Where it is, or would be."""
+    return _beside(configuration, INDEX_NAME)
+
+
+def index_roots(settings: Settings) -> "list[IndexedRoot]":
+    """The root folders as the index has them; one that is in another is walked as its own."""
+    from dcmstore.index.entries import Root as IndexedRoot  # which no receiver without an index needs
+
+    to_system = long_path if files.IS_WINDOWS else str
+    folders = {os.fspath(folder): to_system(os.fspath(folder)) for folder in roots_of(settings).values()}
+    return [
+        IndexedRoot(name, system, tuple(other for other in folders.values() if other != system))
+        for name, system in folders.items()
+    ]
+
+
+@contextlib.contextmanager
+def indexer(
+    configuration: Configuration,
+    log: logs.Log,
+    settings_in_force: Callable[[], Settings],
+    *,
+    keeps_whole: bool = True,
+) -> "Iterator[Indexer]":
+    """What keeps the index as long as the context lasts, as Indexer has it. Raises ConfigurationError."""
+    from dcmstore import index
+    from dcmstore.index.indexer import Indexer
+
+    with configuration.locating():
+        index.require("index= 1")
+    tellers = {"index.failed": log.error, "index.behind": log.warning}
+
+    def report(event: str, **facts: object) -> None:
+        tellers.get(event, log.info)(event, **facts)
+
+    made = Indexer(
+        str(index_path_of(configuration)), lambda: index_roots(settings_in_force()), report, keeps_whole=keeps_whole
+    )
+    try:
+        yield made
+    finally:
+        made.close(INDEX_PATIENCE)
+
+
+@contextlib.contextmanager
+def index_opened(configuration: Configuration) -> "Iterator[Database]":
+    """The index, for reading. Raises ConfigurationError, also for what goes wrong with it meanwhile."""
+    from dcmstore.index.database import Database, IndexTrouble
+
+    try:
+        with contextlib.closing(Database(str(index_path_of(configuration)), may_write=False)) as database:
+            yield database
+    except IndexTrouble as trouble:
+        raise ConfigurationError(str(trouble)) from None
 
 
 # --- long paths of Windows -----------------------------------------------------------------------

@@ -11,7 +11,7 @@ from pathlib import Path
 from dcmstore import importing, needs, wiring
 from dcmstore.config import Configuration
 from dcmstore.errors import ConfigurationError, reason_of
-from dcmstore.events import AssociationEvents, FolderUpdater
+from dcmstore.events import AssociationEvents, FileIndex, FolderUpdater
 from dcmstore.importing import Imported, Verdict
 from dcmstore.logs import Log
 from dcmstore.settings import Settings
@@ -53,8 +53,8 @@ def _import(sources: list[Path], configuration: Configuration, *, move: bool) ->
     try:
         if not _open(store):
             return 1
-        with _updater(configuration, log) as updater:
-            events = AssociationEvents(store, updater)
+        with _updater(configuration, log) as updater, _index(configuration, log) as index:
+            events = AssociationEvents(store, updater, index=index)
             return _import_all(sources, store, events, log, configuration, move=move)
     finally:
         store.close()
@@ -65,6 +65,13 @@ def _updater(configuration: Configuration, log: Log) -> contextlib.AbstractConte
     if not wiring.wants_dicomdir(configuration.settings):
         return contextlib.nullcontext()
     return wiring.dicomdir_updater(configuration, log, lambda: configuration.settings)
+
+
+def _index(configuration: Configuration, log: Log) -> contextlib.AbstractContextManager[FileIndex | None]:
+    """What is not in it when this ends early, is when it is begun again."""
+    if not configuration.settings.index:
+        return contextlib.nullcontext()
+    return wiring.indexer(configuration, log, lambda: configuration.settings, keeps_whole=False)
 
 
 def _open(store: Store) -> bool:

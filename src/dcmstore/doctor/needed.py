@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TypeAlias
 
-from dcmstore import needs, profile, values, wiring
+from dcmstore import index, needs, profile, values, wiring
 from dcmstore.audit.sinks import LOCAL_LOG
 from dcmstore.audit.syslog import THIS_SYSTEM
 from dcmstore.config import Configuration
@@ -64,6 +64,12 @@ def _dicomdir_findings() -> Iterator[Finding]:
         yield fail(str(error))
 
 
+def _index_findings(configuration: Configuration) -> Iterator[Finding]:
+    if configuration.settings.index:
+        index.require("index= 1")
+        yield ok(f"index {wiring.index_path_of(configuration)}: `dcmstore list` and `dcmstore verify` ask it")
+
+
 def _tls_findings(configuration: Configuration) -> Iterator[Finding]:
     tls_settings = wiring.tls_settings_of(configuration.settings)
     if tls_settings is None:
@@ -116,7 +122,12 @@ def _audit_findings(configuration: Configuration) -> Iterator[Finding]:
 
 
 # What `run` makes of the settings, made here as well; each may raise ConfigurationError.
-_WIRED: tuple[Callable[[Configuration], Iterator[Finding]], ...] = (_tls_findings, _access_findings, _audit_findings)
+_WIRED: tuple[Callable[[Configuration], Iterator[Finding]], ...] = (
+    _tls_findings,
+    _access_findings,
+    _audit_findings,
+    _index_findings,
+)
 
 
 def _root_finding(configuration: Configuration, root: Root, folder: Path) -> Finding:

@@ -111,6 +111,13 @@ class HeaderReader:
         self._seen = 0
         self._claimed = 0  # where the element ends at which the header ended
 
+    @classmethod
+    def for_tags(cls, transfer_syntax: str, tags: frozenset[int]) -> "HeaderReader":
+        """One that keeps these tags in place of those that filing needs."""
+        reader = cls(transfer_syntax)
+        reader._level = _Level(tags, max(tags))
+        return reader
+
     def text_of(self, tag: int) -> str:
         """A UID or other ASCII value without its padding, empty when absent."""
         return self.values.get(tag, b"").decode("latin-1").strip(" \0")

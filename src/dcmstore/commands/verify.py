@@ -1,0 +1,97 @@
+"""`dcmstore verify`: disk and index -> what is missing, changed or unknown, a line each, and a manifest of the rest."""
+
+import argparse
+import contextlib
+import os
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, TextIO
+
+from dcmstore import index, needs, wiring
+from dcmstore.errors import ConfigurationError, reason_of
+from dcmstore.index import printing
+
+if TYPE_CHECKING:
+    from dcmstore.index.comparing import Comparison, Finding
+    from dcmstore.index.database import Database
+    from dcmstore.index.entries import Root
+
+
+def command(options: argparse.Namespace) -> int:
+    configuration = needs.read(options.config)
+    needs.require_roots(configuration, are_written=False)
+    index.require("dcmstore verify")
+    wiring.apply_permissions(configuration.settings)
+    roots = wiring.index_roots(configuration.settings)
+    with wiring.index_opened(configuration) as database, _manifest(options.manifest) as manifest:
+        return _verify(database, roots, manifest, is_quick=options.quick)
+
+
+def _verify(database: "Database", roots: "Sequence[Root]", manifest: TextIO | None, *, is_quick: bool) -> int:
+    from tqdm import tqdm
+
+    from dcmstore.index.comparing import Comparer
+
+    totals = database.totals()
+    for root in totals.keys() - {root.name for root in roots}:
+        text = f"{totals[root][0]} files of it are in the index, but the ini names it no more: it is not looked at"
+        print(f"dcmstore: {printing.safe(root)}: {text}", file=sys.stderr)
+    size = sum(totals[root.name][1] for root in roots if root.name in totals)
+    with tqdm(total=size, unit="B", unit_scale=True, disable=None) as bar:
+        comparer = Comparer(database, bar.update, is_quick, _entering(manifest) if manifest else None)
+        for finding in comparer.compare(roots):
+            bar.write(_line(finding))
+    print(_summary(comparer.comparison))
+    return int(bool(comparer.comparison.findings))
+
+
+def _line(finding: "Finding") -> str:
+    reason = f": {finding.reason}" if finding.reason else ""
+    return printing.safe(f"{finding.verdict.value:10}  {wiring.as_written(finding.path)}{reason}")
+
+
+def _summary(comparison: "Comparison") -> str:
+    parts = [f"{comparison.good} files as they were, {comparison.findings} not"]
+    if comparison.just_now:
+        parts.append(f"{comparison.just_now} that are coming just now")
+    if comparison.others:
+        parts.append(f"{comparison.others} that are no objects")
+    return ", ".join(parts)
+
+
+# --- the manifest --------------------------------------------------------------------------------
+
+
+def _entering(manifest: TextIO) -> Callable[[str, str], None]:
+    """Writes a line as sha256sum does, for `sha256sum -c` to read."""
+
+    def enter(path: str, digest: str) -> None:
+        name = wiring.as_written(path)
+        if os.name == "nt":
+            name = Path(name).as_posix()
+        escaped = name.replace("\\", "\\\\").replace("\n", "\\n").replace("\r", "\\r")
+        mark = "" if escaped == name else "\\"
+        manifest.write(f"{mark}{digest}  {escaped}\n")
+
+    return enter
+
+
+@contextlib.contextmanager
+def _manifest(path: Path | None) -> Iterator[TextIO | None]:
+    """A file for the manifest, which has its name when it is whole."""
+    if path is None:
+        yield None
+        return
+    unfinished = path.with_name(path.name + ".new")
+    try:
+        with open(unfinished, "w", encoding="utf-8", newline="\n") as file:
+            yield file
+        os.replace(unfinished, path)
+    except BrokenPipeError:  # that of standard output
+        raise
+    except OSError as error:
+        raise ConfigurationError(f"--manifest {path}: can't be written: {reason_of(error)}") from None
+    finally:
+        with contextlib.suppress(OSError):
+            unfinished.unlink()

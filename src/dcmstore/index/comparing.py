@@ -1,0 +1,182 @@
+"""disk + index -> findings: what is missing, what has changed, and what nobody knows."""
+
+import hashlib
+import os
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from enum import Enum
+
+from dcmstore.errors import CannotUnderstand, reason_of
+from dcmstore.index import entries, walk
+from dcmstore.index.database import Database, Known
+from dcmstore.index.entries import Root
+from dcmstore.storage import files
+
+JUST_NOW = 60.0  # seconds since a file was written in which the index may not have it yet
+
+
+class Verdict(Enum):
+    """What is wrong with one file."""
+
+    MISSING = "missing"  # the index has it, the disk has not
+    CHANGED = "changed"
+    UNREADABLE = "unreadable"  # so nobody knows
+    UNKNOWN = "unknown"  # a DICOM object that the index has not
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """A file, as the system names it, that is not as the index has it."""
+
+    verdict: Verdict
+    path: str
+    reason: str = ""
+
+
+@dataclass(slots=True)
+class Comparison:
+    """How it went: what was as it should be, and what was not looked at."""
+
+    good: int = 0
+    findings: int = 0
+    others: int = 0  # files that are no DICOM objects
+    just_now: int = 0  # objects that came too recently to be in the index for sure
+
+
+@dataclass(frozen=True, slots=True)
+class Comparer:
+    """Compares whole root folders. `moved` is told of bytes that are done with, `found_good` of each good file.
+
+    `found_good` gets its path and the digest of the whole file, which costs no second look at it; None when nobody
+    asks. With `is_quick`, a file of the right size is good.
+    """
+
+    database: Database
+    moved: Callable[[int], object]
+    is_quick: bool = False
+    found_good: Callable[[str, str], None] | None = None
+    comparison: Comparison = field(default_factory=Comparison)
+
+    def compare(self, roots: Iterable[Root]) -> Iterator[Finding]:
+        """Raises IndexTrouble."""
+        roots = list(roots)
+        for root in roots:
+            for some in self.database.all_known(root.name):
+                for known in some:
+                    yield from self._known(root, known)
+                    self.moved(known.size)
+        for root in roots:
+            for found in walk.files_of(root):
+                yield from self._unknown(root, found)
+
+    def _known(self, root: Root, known: Known) -> Iterator[Finding]:
+        finding = self._look(root, known)
+        while finding is not None:
+            now = self.database.known(root.name, [known.path]).get(known.path)
+            if now == known:
+                break
+            if now is None:  # it left the index meanwhile
+                return
+            known, finding = now, self._look(root, now)  # it came again meanwhile
+        if finding is None:
+            self.comparison.good += 1
+            return
+        if finding.verdict is Verdict.CHANGED and _is_just_now(root.path_of(known.path)):
+            self.comparison.just_now += 1  # it is being replaced
+            return
+        self.comparison.findings += 1
+        yield finding
+
+    def _look(self, root: Root, known: Known) -> Finding | None:
+        path = root.path_of(known.path)
+        try:
+            size = os.stat(path).st_size
+            if size != known.size:
+                return Finding(Verdict.CHANGED, path, f"has {size} bytes, had {known.size}")
+            if self.is_quick and self.found_good is None:
+                return None
+            digests = _digests(path, with_whole=self.found_good is not None)
+        except FileNotFoundError:
+            return Finding(Verdict.MISSING, path)
+        except CannotUnderstand as error:
+            return Finding(Verdict.CHANGED, path, str(error))
+        except OSError as error:
+            return Finding(Verdict.UNREADABLE, path, reason_of(error))
+        if digests.data_set != known.sha256:
+            return Finding(Verdict.CHANGED, path, "another content of the same size")
+        if problem := _head_problem(digests, known):
+            return Finding(Verdict.CHANGED, path, problem)
+        if self.found_good is not None:
+            self.found_good(path, digests.whole)
+        return None
+
+    def _unknown(self, root: Root, found: Sequence[walk.Found]) -> Iterator[Finding]:
+        known = self.database.known(root.name, [file.path for file in found])
+        for file in found:
+            if file.path in known:
+                continue
+            path = root.path_of(file.path)
+            try:
+                entries.read(root, file.path)
+            except (CannotUnderstand, FileNotFoundError):
+                self.comparison.others += 1
+                continue
+            except OSError as error:
+                self.comparison.findings += 1
+                yield Finding(Verdict.UNREADABLE, path, reason_of(error))
+                continue
+            if _is_just_now(path) or self.database.known(root.name, [file.path]):
+                self.comparison.just_now += 1
+                continue
+            self.comparison.findings += 1
+            yield Finding(Verdict.UNKNOWN, path)
+
+
+@dataclass(frozen=True, slots=True)
+class _Digests:
+    data_set: str
+    whole: str
+    transfer_syntax: str
+    sop_class_uid: str
+    sop_instance_uid: str
+
+
+def _digests(path: str, *, with_whole: bool) -> _Digests:
+    data_set, whole = hashlib.sha256(), hashlib.sha256()
+    with files.open_to_read(path) as file:
+        meta = entries.read_meta(file)
+        if with_whole:
+            start = file.tell()
+            file.seek(0)
+            whole.update(file.read(start))
+        while piece := file.read(entries.STEP):
+            data_set.update(piece)
+            if with_whole:
+                whole.update(piece)
+    return _Digests(
+        data_set.hexdigest(),
+        whole.hexdigest(),
+        meta.transfer_syntax_uid,
+        meta.media_storage_sop_class_uid,
+        meta.media_storage_sop_instance_uid,
+    )
+
+
+def _head_problem(digests: _Digests, known: Known) -> str:
+    """Where the head of a file contradicts what is known of it: then its data set is read as something else."""
+    for name, is_now, was in (
+        ("Transfer Syntax UID", digests.transfer_syntax, known.transfer_syntax),
+        ("Media Storage SOP Class UID", digests.sop_class_uid, known.sop_class_uid),
+        ("Media Storage SOP Instance UID", digests.sop_instance_uid, known.sop_instance_uid),
+    ):
+        if is_now and is_now != was:
+            return f"its head has {name} {is_now}, had {was}"
+    return ""
+
+
+def _is_just_now(path: str) -> bool:
+    try:
+        return time.time() - os.stat(path).st_mtime < JUST_NOW
+    except OSError:
+        return False

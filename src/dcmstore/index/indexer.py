@@ -1,0 +1,264 @@
+"""notes -> the index: the thread behind the receiver that enters what has come, and catches up on what it missed."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, TypeAlias
+
+from dcmstore.errors import CannotUnderstand, DcmStoreError
+from dcmstore.index import entries, mark
+from dcmstore.index.entries import Came, Root
+from dcmstore.index.mark import Mark
+from dcmstore.index.notes import MAX_NOTES, Note, Notes
+
+if TYPE_CHECKING:
+    from dcmstore.index.database import Database
+
+GATHER = 0.5  # seconds in which notes come together before they are entered
+BATCH = 100  # notes in a transaction: about 20 ms of work
+# While objects come, the thread rests so many times as long as it worked: it has the interpreter to itself for as long
+# as it computes, and a store may not become slower than 0.95 of its speed. What waits meanwhile is entered in a pause.
+REST = 25
+MAX_REST = 5.0  # seconds
+RETRY = (2.0, 5.0, 15.0, 60.0, 300.0)  # seconds until a database that made trouble is tried again; the last one repeats
+PATIENCE = 3.0  # seconds to wait for another process that is writing
+
+Report: TypeAlias = Callable[..., None]
+Roots: TypeAlias = Callable[[], Sequence[Root]]
+
+
+class Indexer:
+    """Keeps the index on a thread of its own. `start` when the receiver listens, `close` at the end.
+
+    `roots` gives the root folders in force. Reports `index.failed`, `index.recovered`, `index.behind` and
+    `index.caught_up` with facts as keywords.
+
+    With `keeps_whole`, whatever the index lacks is caught up by a walk over the roots: after a run that did not end by
+    itself, and where there was no room for notes. Without, as for a command that may be given again, it is not.
+    """
+
+    def __init__(
+        self, path: str, roots: Roots, report: Report, *, keeps_whole: bool = True, max_notes: int = MAX_NOTES
+    ) -> None:
+        """`path` is the database's. Takes the mark of a clean end away, so make it before anything is stored."""
+        self._path = path
+        self._roots = roots
+        self._report = report
+        self._keeps_whole = keeps_whole
+        self._wake = threading.Event()
+        self._is_closing = threading.Event()
+        self._deadline = 0.0
+        self._notes = Notes(self._note_came, max_notes)
+        self._batch: list[Note] = []
+        self._database: Database | None = None
+        self._walk: Iterator[int] | None = None
+        self._walk_began = 0.0
+        self._walk_entered = 0
+        self._is_whole = not keeps_whole
+        self._may_lack = False  # something that nobody will tell it of: the next start looks for it
+        self._is_ending = False
+        self._has_ended_well = False
+        self._failures = 0
+        self._told = ""
+        self._made = ""  # which database it was
+        self._mark = Mark(path + "-clean")
+        self._token = ""
+        if keeps_whole:
+            with contextlib.suppress(OSError):  # then the database can't be written either, and says so
+                self._token = self._mark.take()
+        self._thread = threading.Thread(target=self._run, name="index", daemon=True)
+
+    def start(self) -> None:
+        """Harmless when it has been called before."""
+        if self._thread.ident is None:
+            self._thread.start()
+
+    def add(
+        self,
+        root: str,
+        folders: tuple[str, ...],
+        file_name: str,
+        *,
+        calling_ae_title: str,
+        host: str,
+        is_new: bool,
+    ) -> None:  # hot: bench
+        """Take a note of a file that was acknowledged. Cheap; never waits, never raises."""
+        self._notes.add(Note(root, folders, file_name, calling_ae_title, host, time.time(), is_new))
+        if self._is_ending:  # a connection that outlives its server
+            self._mark.forget()
+
+    def miss(self) -> None:
+        """Something may come, or have come, of which nobody takes a note: look for it now, and at the next start."""
+        self._may_lack = True
+        self._is_whole = not self._keeps_whole
+        self._wake.set()
+
+    def close(self, timeout: float) -> bool:
+        """Enter what is noted; return false when some of it is left for the next start to catch up.
+
+        Call it when nothing calls `add` any more.
+        """
+        self._deadline = time.monotonic() + timeout
+        self._is_closing.set()
+        self._wake.set()
+        self.start()  # what is noted is entered, also where it never came to that
+        self._thread.join(timeout + PATIENCE)
+        return self._has_ended_well
+
+    def _note_came(self) -> None:
+        if not self._wake.is_set():
+            self._wake.set()
+
+    # --- the thread ------------------------------------------------------------------------------
+
+    def _run(self) -> None:
+        self._wake.set()  # to open the database, and to see whether something is missing
+        while not self._is_closing.is_set():
+            self._wake.wait()
+            self._is_closing.wait(GATHER)
+            self._wake.clear()
+            while not self._is_closing.is_set() and self._has_work:
+                self._turn()
+        self._finish()
+
+    @property
+    def _has_work(self) -> bool:
+        return not self._has_all or self._database is None
+
+    @property
+    def _is_waiting(self) -> bool:
+        """True where there are notes to enter, or where it is not known yet whether something is missing."""
+        return bool(self._batch or len(self._notes)) or (self._keeps_whole and self._database is None)
+
+    @property
+    def _has_all(self) -> bool:
+        is_whole = self._is_whole and not (self._keeps_whole and self._notes.dropped)
+        return is_whole and not self._is_waiting
+
+    def _turn(self) -> None:
+        """One step, and the rest behind it or after a failure."""
+        started = time.monotonic()
+        if not self._attempt():
+            self._is_closing.wait(RETRY[min(self._failures, len(RETRY)) - 1])
+        elif self._notes.last_added > started:
+            self._is_closing.wait(min((time.monotonic() - started) * REST, MAX_REST))
+
+    def _attempt(self) -> bool:
+        """One step; false when it failed, which is told once for each reason."""
+        try:
+            self._step()
+        except Exception as error:  # noqa: BLE001  a fence: whatever a database does, receiving goes on
+            self._failed(error)
+            return False
+        if self._failures:
+            self._report("index.recovered", path=self._path)
+        self._failures, self._told = 0, ""
+        return True
+
+    def _failed(self, error: Exception) -> None:
+        self._failures += 1
+        self._close_database()  # so that `reindex` may put another in its place
+        reason = str(error) if isinstance(error, DcmStoreError) else f"{type(error).__name__}: {error}"
+        if reason != self._told:
+            self._report("index.failed", reason=reason, stores="not affected")
+            self._told = reason
+
+    def _step(self) -> None:
+        database = self._opened()
+        if not self._batch:
+            self._batch = self._notes.take(BATCH)
+        if self._batch:
+            self._enter(database, self._batch)
+            self._batch = []
+        elif self._notes.dropped and self._keeps_whole:
+            self._report("index.behind", dropped=self._notes.dropped)
+            self._notes.dropped = 0
+            self._begin_walk()
+        elif not self._is_whole:
+            self._catch_up(database)
+
+    def _opened(self) -> Database:
+        """The database, opened where it is not, or where another has been put in its place."""
+        if self._database is not None and self._database.is_replaced:
+            self._close_database()
+        if self._database is None:
+            from dcmstore.index.database import Database  # and with it SQLAlchemy, when the receiver listens already
+
+            database = Database(self._path, like=self._roots()[0].system, patience=PATIENCE)
+            self._database = database
+            token, self._token = self._token, ""
+            if not self._made:
+                self._is_whole = self._is_whole or (token != "" and token == database.token)
+            elif database.made != self._made:
+                self._begin_walk()
+            self._made = database.made
+        return self._database
+
+    def _close_database(self) -> None:
+        database, self._database = self._database, None
+        if database is not None:
+            database.close()
+        if self._walk is not None:
+            self._begin_walk()  # anew: what it has entered, it passes over
+
+    def _enter(self, database: Database, notes: list[Note]) -> None:
+        roots = {root.system: root for root in self._roots()}
+        read = []
+        for note in notes:
+            root = roots.get(note.root) or Root(note.root, note.root)
+            if not note.is_new and database.known(root.name, [note.path]):
+                continue
+            came = Came(note.calling_ae_title, note.host, note.came, note.is_new)
+            try:
+                read.append(entries.read(root, note.path, came))
+            except (FileNotFoundError, CannotUnderstand):
+                continue  # gone again, or written over by somebody
+            except OSError:
+                self._may_lack = True
+        database.write(read)
+
+    # --- catching up -----------------------------------------------------------------------------
+
+    def _begin_walk(self) -> None:
+        self._is_whole = not self._keeps_whole
+        self._walk = None
+
+    def _catch_up(self, database: Database) -> None:
+        from dcmstore.index import walk
+
+        if self._walk is None:
+            self._walk = walk.catch_up(database, self._roots())
+            self._walk_began, self._walk_entered = time.monotonic(), 0
+        added = next(self._walk, None)
+        if added is not None:
+            self._walk_entered += added
+            return
+        self._walk, self._is_whole = None, True
+        seconds = f"{time.monotonic() - self._walk_began:.1f}"
+        self._report("index.caught_up", files=self._walk_entered, seconds=seconds)
+
+    # --- the end ---------------------------------------------------------------------------------
+
+    def _finish(self) -> None:
+        """Enter what is left while there is time. Only where nothing can be missing is the end a clean one."""
+        while self._is_waiting and time.monotonic() < self._deadline:
+            if not self._attempt():
+                break
+        self._is_ending = True
+        has_all = self._has_all and not self._may_lack and not self._notes.dropped
+        try:
+            if has_all and self._keeps_whole and self._database is not None:
+                token = mark.new_token()
+                self._database.token = token
+                self._close_database()
+                self._mark.set(token)
+                if len(self._notes):
+                    self._mark.forget()
+            self._has_ended_well = has_all
+        except (DcmStoreError, OSError) as error:
+            self._failed(error)
+        self._close_database()
