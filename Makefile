@@ -3,7 +3,7 @@
 # make torture  kill the receiver, cut its power, attack it, and judge what is on disk: about ten minutes, Linux and root
 # make fuzz   feed every decoder what no sender would send, for an hour or MINUTES
 # make windows-bundle  a folder and a zip in dist/ that run on Windows with nothing installed
-# make test-windows    run its scripts, and the tests of files and sockets, under Wine: about four minutes
+# make test-windows    run its scripts, and the tests of files and sockets, under Wine: about three minutes
 # make test-systemd  live the life of the service on a real systemd in a container: as root, about four minutes
 # make bench  measure against the other receivers on this machine
 

@@ -86,7 +86,7 @@ def look(target: str, folder: Path, seconds: int) -> Look:
         known.mkdir()
         found.mkdir()
         corpus.unpack(target, known)
-        command = [sys.executable, "-m", "fuzz.one", target, known, f"-max_total_time={seconds}", "-max_len=4096",
+        command = [sys.executable, "-m", "fuzz.one", target, str(known), f"-max_total_time={seconds}", "-max_len=4096",
                    f"-artifact_prefix={found}/", "-timeout=60"]  # fmt: skip
         environment = {**os.environ, "PYTHONPATH": f"{folder / 'src'}:{folder}"}
         started = time.monotonic()

@@ -82,7 +82,7 @@ class Authority:
         issuer = parent or self
         builder = _builder(name, issuer.certificate.subject if parent else _name(name), self.key, begins, ends)
         builder = builder.add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
-        self.certificate = builder.sign(issuer.key, hashes.SHA256())
+        self.certificate: x509.Certificate = builder.sign(issuer.key, hashes.SHA256())
 
     @property
     def pem(self) -> bytes:

@@ -141,7 +141,7 @@ class Siege:
         quiet = self._quiet.stores
         did = [f"{times:,} {what}" for what, times in toll.counts.items()]
         did += [f"{served.retries} openings tried again"] if served.retries else []
-        row = [
+        row: list[object] = [
             name,
             ", ".join(did),
             f"{_percentile(quiet, 50):.1f} / {_percentile(quiet, 99):.1f} ms",
@@ -221,7 +221,7 @@ def main() -> int:
     print(f"{result.stored} objects of a normal sender stored and compared, {seconds:.0f} s")
     print(f"{len(names) - failed} passed, {failed} failed")
     if options.record:
-        notes = {"Objects of the normal sender, compared with what was sent": result.stored}
+        notes: dict[str, object] = {"Objects of the normal sender, compared with what was sent": result.stored}
         notes |= {"took": f"{seconds:.0f} s", "on": figures.machine(), "at": figures.now()}
         figures.record("hostile", COLUMNS, result.rows, notes)
     return int(bool(result.faults))

@@ -75,9 +75,13 @@ def read(path: Path) -> Configuration:
             warnings.append(f"{path}, line {number}: unknown key {name!r} is ignored{_nearest(name)}")
             continue
         field_name, spelling = _SPELLINGS[name.lower()]
-        if field_name in lines:
-            warnings.append(f"{path}, line {number}: {spelling.name} again; line {lines[field_name]} no longer counts")
-        values[field_name] = _parse(path, number, spelling, value)
+        if spelling.is_line:
+            values[field_name] += (_parse(path, number, spelling, value),) if value else ()
+        else:
+            if field_name in lines:
+                text = f"{spelling.name} again; line {lines[field_name]} no longer counts"
+                warnings.append(f"{path}, line {number}: {text}")
+            values[field_name] = _parse(path, number, spelling, value)
         lines[field_name] = number
         used[field_name] = spelling.name
     folder = path.absolute().parent
@@ -148,15 +152,20 @@ def _advice_on_reading(path: Path, error: OSError) -> str:
 
 
 def _parse(path: Path, number: int, spelling: Spelling, value: str) -> Any:
-    if spelling.parse not in (folder, optional_path):  # all of a path belongs to it
-        value = _COMMENT.sub("", value)
-    if len(value) >= 2 and value[0] == value[-1] == '"':
-        value = value[1:-1]
+    if not spelling.is_line:
+        value = _bare(value, is_path=spelling.parse in (folder, optional_path))
     try:
         return spelling.parse(value)
     except (ValueError, KeyError):
         where = f"{path}, line {number}: {spelling.name}= {value!r}"
         raise ConfigurationError(f"{where}: allowed is {spelling.allowed}") from None
+
+
+def _bare(value: str, *, is_path: bool) -> str:
+    """Without the comment behind it, where it is no path, to which all belongs, and without quotes around it."""
+    if not is_path:
+        value = _COMMENT.sub("", value)
+    return value[1:-1] if len(value) >= 2 and value[0] == value[-1] == '"' else value
 
 
 def _nearest(name: str) -> str:

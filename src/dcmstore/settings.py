@@ -16,11 +16,16 @@ from dcmstore.hosts import HOST_ALLOWED
 
 @dataclass(frozen=True, slots=True)
 class Spelling:
-    """A name under which a key may stand in the ini, and what its value may be there."""
+    """A name under which a key may stand in the ini, and what its value may be there.
+
+    One that `is_line` may stand several times, and its value is all that stands behind the equal sign; the setting is
+    a tuple of what `parse` returns.
+    """
 
     name: str
     parse: Callable[[str], Any]
     allowed: str
+    is_line: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +55,11 @@ def _key(
     original: Spelling | None = None,
 ) -> Any:
     return field(default=default, metadata={"key": Key(Spelling(name, parse, allowed), about, original)})
+
+
+def _lines(name: str, parse: Callable[[str], str], allowed: str, about: str) -> Any:
+    """A key that may stand several times."""
+    return field(default=(), metadata={"key": Key(Spelling(name, parse, allowed, is_line=True), about)})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

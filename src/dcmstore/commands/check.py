@@ -18,8 +18,9 @@ def command(options: argparse.Namespace) -> int:
     in_force = profile.in_force(configuration)
     width = max(len(key.name) for key in KEYS.values()) + 1
     for field_name, key in KEYS.items():
-        value = shown(getattr(configuration.settings, field_name))
-        print(f"{key.name + '=':{width}} {value:40} ({configuration.source(field_name)})")
+        value = getattr(configuration.settings, field_name)
+        for line in value if key.spelling.is_line and value else (value,):
+            print(f"{key.name + '=':{width}} {shown(line):40} ({configuration.source(field_name)})")
     print()
     problems = False
     for finding in (*needed.findings(configuration, in_force), *_ports(configuration)):
