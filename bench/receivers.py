@@ -1,6 +1,7 @@
 """folder + port -> command line: who is compared, and what each is started with."""
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -43,12 +44,14 @@ class Receiver:
     max_objects: int | None = None
 
 
-def _dcmstore(durable: int) -> Callable[[Path, int], list[str]]:
+def _dcmstore(durable: int, workers: int = 1) -> Callable[[Path, int], list[str]]:
     def command(folder: Path, port: int) -> list[str]:
         for name in ("images", "rdsr"):
             (folder / name).mkdir()
         ini = folder / "DcmStore.ini"
-        ini.write_text(f"port= {port}\nbind= 127.0.0.1\nIMG-DIR= images\nRDSR-DIR= rdsr\ndurable= {durable}\n")
+        ini.write_text(
+            f"port= {port}\nbind= 127.0.0.1\nIMG-DIR= images\nRDSR-DIR= rdsr\ndurable= {durable}\nworkers= {workers}\n"
+        )
         return [sys.executable, "-m", "dcmstore", "run", "--config", str(ini)]
 
     return command
@@ -99,11 +102,15 @@ def _new(folder: Path, name: str) -> Path:
 _HAS_PYNETDICOM = util.find_spec("pynetdicom") is not None
 _BEST_SWITCHES = ("-pdu", "131072", "-B", "--fork")
 
+WORKERS = max(os.cpu_count() or 1, 2)
+
 # fmt: off
 RECEIVERS = (
     Receiver("dcmstore", "dcmstore, durable=1 (as it comes)", True, _dcmstore(1), "*/**/*.dcm",
              OF_THIS_CHECKOUT, is_exact=True),
     Receiver("dcmstore-fast", "dcmstore, durable=0", True, _dcmstore(0), "*/**/*.dcm", OF_THIS_CHECKOUT, is_exact=True),
+    Receiver("dcmstore-workers", f"dcmstore, durable=0, workers={WORKERS}", True, _dcmstore(0, WORKERS), "*/**/*.dcm",
+             OF_THIS_CHECKOUT, is_exact=True),
     Receiver("dcmtk", "DCMTK storescp as installed", STORESCP is not None, _storescp(), "stored/*",
              max_objects=NAGLE_OBJECTS),
     Receiver(BEST, f"DCMTK TCP_NODELAY=1 storescp {' '.join(_BEST_SWITCHES)}", STORESCP is not None,

@@ -15,7 +15,7 @@ from bench.plan import Plan
 from bench.receivers import BEST, RECEIVERS, Receiver, versions
 from bench.sets import ObjectSet
 
-OURS = ("dcmstore", "dcmstore-fast")
+OURS = ("dcmstore", "dcmstore-fast", "dcmstore-workers")
 NEAR_CEILING = 0.8  # of the bare sink's rate: beyond it, the generator may be what was measured
 
 

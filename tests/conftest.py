@@ -1,6 +1,5 @@
 """Fixtures that more than one test file uses."""
 
-import contextlib
 import os
 import shutil
 from collections.abc import Iterator
@@ -10,8 +9,7 @@ import pytest
 from hypothesis import settings
 
 from tests import support
-from tests.hosted import Running
-from tests.support import free_port
+from tests.hosted import Running, running_in
 
 settings.register_profile("ordinary", deadline=None, max_examples=150)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ordinary"))
@@ -34,13 +32,8 @@ def receiver(tmp_path: Path) -> Iterator[support.Receiver]:
 @pytest.fixture
 def running(tmp_path: Path) -> Iterator[Running]:
     """Configured, with its folders, and stopped at the end if it was started."""
-    for name in ("images", "rdsr"):
-        (tmp_path / name).mkdir()
-    process = Running(tmp_path)
-    process.configure(port=free_port())
-    yield process
-    with contextlib.suppress(RuntimeError):  # never started
-        process.stop()
+    with running_in(tmp_path) as process:
+        yield process
 
 
 @pytest.hookimpl(tryfirst=True)

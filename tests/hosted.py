@@ -1,13 +1,14 @@
 """A receiver in this process under a host that a test plays: asked to start, reload, be checked and stop."""
 
+import contextlib
 import queue
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 from dcmstore import receiver
 from dcmstore.hosting import Request
-
-WAIT = 20.0  # seconds until a test gives up
+from tests.support import WAIT, free_port
 
 
 class Host:
@@ -45,14 +46,15 @@ class Host:
 class Running:
     """A receiver on a thread, with its ini in `folder`."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, workers: int = 1) -> None:
         self.folder = folder
+        self._workers = workers
         self.host = Host()
         self.exit_code: int | None = None
         self._thread = threading.Thread(target=self._run)
 
     def configure(self, **changed: object) -> None:
-        keys = {"port": 0, "bind": "127.0.0.1", "IMG-DIR": "images", "RDSR-DIR": "rdsr"}
+        keys = {"port": 0, "bind": "127.0.0.1", "IMG-DIR": "images", "RDSR-DIR": "rdsr", "workers": self._workers}
         keys |= {key.replace("_", "-"): value for key, value in changed.items()}
         text = "".join(f"{key}= {value}\n" for key, value in keys.items())
         (self.folder / "DcmStore.ini").write_text(text, encoding="utf-8")
@@ -83,3 +85,15 @@ class Running:
 
     def _run(self) -> None:
         self.exit_code = receiver.run(self.folder / "DcmStore.ini", self.host, with_console=False)
+
+
+@contextlib.contextmanager
+def running_in(folder: Path, workers: int = 1) -> Iterator[Running]:
+    """Configured, with its folders, and stopped at the end if it was started."""
+    for name in ("images", "rdsr"):
+        (folder / name).mkdir()
+    process = Running(folder, workers)
+    process.configure(port=free_port())
+    yield process
+    with contextlib.suppress(RuntimeError):  # never started
+        process.stop()

@@ -4,7 +4,8 @@ import contextlib
 import io
 import socket
 import struct
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -22,6 +23,7 @@ from dcmstore.ul.items import ProposedContext, UserInformation
 from dcmstore.ul.pdu import PDU, AAssociateAC, AAssociateRQ, AReleaseRP, AReleaseRQ
 
 CT = "1.2.840.10008.5.1.4.1.1.2"
+WAIT = 20.0  # seconds until a test gives up
 MR = "1.2.840.10008.5.1.4.1.1.4"
 XRAY_DOSE_SR = "1.2.840.10008.5.1.4.1.1.88.67"
 ENHANCED_SR = "1.2.840.10008.5.1.4.1.1.88.22"
@@ -127,6 +129,16 @@ class WrongAnswer(AssertionError):
     def __init__(self, arrived: object) -> None:
         super().__init__(f"arrived: {arrived}")
         self.arrived = arrived
+
+
+def wait_until(is_so: Callable[[], object]) -> None:
+    """Until something that another thread or process does is so."""
+    tick = threading.Event()
+    for _ in range(int(WAIT / 0.05)):
+        if is_so():
+            return
+        tick.wait(0.05)
+    raise AssertionError("it did not happen")
 
 
 class Peer:

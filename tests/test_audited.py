@@ -12,8 +12,8 @@ from dcmstore.audit.messages import Message
 from dcmstore.audit.sinks import AuditFile
 from dcmstore.errors import ConfigurationError
 from dcmstore.ul import pdu
-from tests.hosted import WAIT, Running
-from tests.support import CT, Peer, association_request, data_set, element, free_port
+from tests.hosted import Running
+from tests.support import CT, WAIT, Peer, association_request, data_set, element, free_port
 from tests.test_audit import PATIENT, SCHEMA, STUDY, codes, frames, ids_of
 
 

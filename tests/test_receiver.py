@@ -4,6 +4,7 @@ import errno
 import os
 import socket
 import stat
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -11,8 +12,15 @@ import pytest
 from dcmstore import receiver
 from dcmstore.errors import ConfigurationError
 from dcmstore.hosting import Request
-from tests.hosted import Running
-from tests.support import Peer, data_set, free_port
+from tests.hosted import Running, running_in
+from tests.support import Peer, data_set, free_port, wait_until
+
+
+@pytest.fixture(params=[1, 2], ids=["alone", "with-workers"])
+def running(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Running]:
+    """What holds of a receiver holds of one with workers."""
+    with running_in(tmp_path, request.param) as process:
+        yield process
 
 
 def images_of(running: Running, folder: str = "images") -> list[str]:
@@ -63,7 +71,7 @@ def test_a_reload_lets_go_of_the_old_folder_with_the_last_association_that_used_
     (running.folder / "other").mkdir()
     running.configure(port=port, IMG_DIR="other")
     running.reload()
-    assert not (running.folder / "images/.incoming").exists()
+    wait_until(lambda: not (running.folder / "images/.incoming").exists())
     assert (running.folder / "other/.incoming").exists()
 
 

@@ -22,10 +22,10 @@ from dcmstore.storage.store import IncomingInstance, Stored
 from dcmstore.ul import negotiation, pdu
 from dcmstore.ul.items import ContextResult
 from dcmstore.ul.pdu import AAbort, AAssociateAC, AAssociateRJ, AReleaseRP, AReleaseRQ
-from tests.hosted import WAIT
 from tests.support import (
     CT,
     MR,
+    WAIT,
     XRAY_DOSE_SR,
     Peer,
     Receiver,

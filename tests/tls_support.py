@@ -12,8 +12,8 @@ from queue import SimpleQueue
 from dcmstore.tls.context import TlsSettings, context_of
 from dcmstore.tls.transport import TlsError, TlsSocket, shake_hands, wrap
 from tests.certificates import Authority, Issued
-from tests.hosted import WAIT, Running
-from tests.support import Peer, free_port
+from tests.hosted import Running
+from tests.support import WAIT, Peer, free_port
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ from dcmstore.dimse import command
 from dcmstore.errors import AbortReason, AbortSource, DcmStoreError, ProtocolError
 from dcmstore.events import AssociationEvents
 from dcmstore.logs import Log
-from dcmstore.seldom import Seldom
+from dcmstore.seldom import Teller
 from dcmstore.services.operation import Outcome
 from dcmstore.services.provider import Service, ServiceProvider
 from dcmstore.tls import identity, transport
@@ -68,6 +68,23 @@ class Shared:
     new_events: Callable[[], AssociationEvents]
 
 
+class Served(Protocol):
+    """A connection as its registry sees it: Connection, or one that a process of its own serves."""
+
+    host: str
+    calling: str
+    shared: Shared
+    stored: int
+
+    def start(self) -> None: ...
+
+    def drain(self) -> None: ...
+
+    def cut(self) -> None: ...
+
+    def join(self, timeout: float) -> None: ...
+
+
 class Registry(Protocol):
     """Who keeps the connections and counts the associations."""
 
@@ -75,14 +92,14 @@ class Registry(Protocol):
     def is_stopping(self) -> bool: ...
 
     @property
-    def seldom(self) -> Seldom: ...
+    def seldom(self) -> Teller: ...
 
-    def admit(self, connection: "Connection") -> str:
+    def admit(self, connection: Served) -> str:
         """Count a connection as an association, or say why not."""
 
-    def dismiss(self, connection: "Connection") -> None: ...
+    def dismiss(self, connection: Served) -> None: ...
 
-    def forget(self, connection: "Connection") -> None: ...
+    def forget(self, connection: Served) -> None: ...
 
 
 class Connection:

@@ -8,7 +8,7 @@ from typing import Protocol
 
 from dcmstore.audit.messages import Action, Indicator, Peer
 from dcmstore.audit.trail import Trail
-from dcmstore.audit.transfers import Transfers
+from dcmstore.audit.transfers import Recipient, Transfers
 from dcmstore.seldom import Tell
 from dcmstore.services import operation
 from dcmstore.storage.filing import Root
@@ -47,7 +47,7 @@ class AssociationEvents:
         self,
         store: Store,
         updater: FolderUpdater | None,
-        trail: Trail | None = None,
+        trail: Recipient | None = None,
         index: FileIndex | None = None,
     ) -> None:
         self._store = store

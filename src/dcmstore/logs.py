@@ -30,7 +30,8 @@ GATHER = 0.02  # seconds between two writes, in which lines gather; a lone line 
 MAX_VALUE = 400  # characters of one value, cut or not; the longest path that Windows' tools show is 260
 CLOSE_WAIT = 5.0  # seconds that the last lines may take at the end
 
-_Fact: TypeAlias = tuple[float, "Level", str, Mapping[str, object]]
+# When, what happened, and the facts; without facts it is whole lines, formatted already
+_Fact: TypeAlias = tuple[float, "Level", str, Mapping[str, object] | None]
 _Order: TypeAlias = Callable[[], None]  # what the thread does between the facts before and those behind it
 
 _PLAIN_VALUE = r"""[^\s"'=\\]+"""
@@ -250,11 +251,21 @@ class Log:
     def error(self, event: str, **facts: object) -> None:
         self._put(Level.ERROR, event, facts)
 
+    def pass_on(self, lines: str) -> None:
+        """Write whole lines that another Log has formatted, behind what was told before."""
+        self._put_fact((time.time(), Level.INFO, lines, None))
+
     def use(self, sinks: Sequence[Sink], level: str) -> None:
         """Write what comes from now on to these sinks, and close the others."""
         self._queue.put(lambda: self._replace_sinks(sinks))
         self._level = Level[level.upper()]
         self.is_debug = self._level <= Level.DEBUG
+
+    def flush(self) -> None:
+        """Return when what was told is written, or was not for CLOSE_WAIT seconds."""
+        written = threading.Event()
+        self._queue.put(written.set)
+        written.wait(CLOSE_WAIT)
 
     def close(self) -> None:
         self._closing.set()
@@ -262,13 +273,15 @@ class Log:
         self._thread.join(CLOSE_WAIT)
 
     def _put(self, level: Level, event: str, facts: Mapping[str, object]) -> None:
-        if level < self._level:
-            return
+        if level >= self._level:
+            self._put_fact((time.time(), level, event, {name: brief(value) for name, value in facts.items()}))
+
+    def _put_fact(self, fact: _Fact) -> None:
         if self._queue.qsize() >= MAX_QUEUED:
             with self._lock:
                 self._dropped += 1
             return
-        self._queue.put((time.time(), level, event, {name: brief(value) for name, value in facts.items()}))
+        self._queue.put(fact)
 
     def _run(self) -> None:
         written = 0.0
@@ -325,6 +338,8 @@ class Log:
 
     def _format(self, fact: _Fact) -> str:
         moment, level, event, facts = fact
+        if facts is None:
+            return event
         second = int(moment)
         if second != self._second:
             local = time.localtime(second)

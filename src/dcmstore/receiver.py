@@ -4,13 +4,15 @@ import contextlib
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dcmstore import config, needs, profile, wiring
 from dcmstore.audit.trail import Trail
+from dcmstore.audit.transfers import Recipient
 from dcmstore.config import Configuration
-from dcmstore.connection import Shared
+from dcmstore.connection import Connection, Shared
 from dcmstore.dimse.command import CommandField
 from dcmstore.errors import ConfigurationError, reason_of
 from dcmstore.events import AssociationEvents, FileIndex, FolderUpdater
@@ -23,6 +25,8 @@ from dcmstore.services.verification import VerificationService
 from dcmstore.settings import KEYS, Settings
 from dcmstore.storage.store import Store
 from dcmstore.ul.timers import Limits
+from dcmstore.workers import messages
+from dcmstore.workers.pool import Pool
 
 if TYPE_CHECKING:
     from dcmstore.index.indexer import Indexer
@@ -30,6 +34,7 @@ if TYPE_CHECKING:
 # Seconds for which a thread that computes keeps the others from it. Who sends what takes long to read, such as endless
 # headers, would else hold up each step of every other association ten times as long.
 SWITCH_INTERVAL = 0.0005
+WORKERS_WAIT = 10.0  # seconds that workers without a connection have to end
 CHECK_PATIENCE = 5.0  # seconds that the server has to show that it still answers
 
 
@@ -75,7 +80,7 @@ def shared_of(
     log: Log,
     sop_classes: Mapping[str, tuple[str, ...]] | None = None,
     updater: FolderUpdater | None = None,
-    trail: Trail | None = None,
+    trail: Recipient | None = None,
     index: FileIndex | None = None,
     *,
     tls_may_wait: bool = False,
@@ -119,6 +124,7 @@ class _Receiver:
         self._with_console = with_console
         self._updater: FolderUpdater | None = None
         self._index: Indexer | None = None
+        self._pool: Pool | None = None
         self._trail = resources.enter_context(contextlib.closing(Trail(log)))
 
     def run(self, reading: Reading) -> int:
@@ -141,10 +147,14 @@ class _Receiver:
 
     def _start(self) -> None:
         settings = self._reading.settings
-        self._store, shared = self._opened(self._reading, tls_may_wait=not settings.tls_only)
-        self._server = Server(settings, shared, self._log, self._host.wake, self._trail)
+        self._store, self._shared = self._opened(self._reading, tls_may_wait=not settings.tls_only)
+        if settings.workers > 1:
+            self._pool = Pool(settings.workers, self._log, self._hear, self._host.wake)
+        connect = self._pool.connect if self._pool is not None else Connection
+        self._server = Server(settings, self._shared, self._log, self._host.wake, self._trail, connect)
         with _closed_on_failure(self._store), _port_problems(self._reading):
             self._trail.use(wiring.reporter_of(settings), wiring.audit_sink(self._reading.configuration))
+            self._start_workers()
             self._server.start()
         self._trail.started()
         self._announce("receiver.listening")
@@ -155,6 +165,8 @@ class _Receiver:
         self._host.stopping(seconds)
         self._log.info("receiver.stopping", associations=self._server.associations, timeout=seconds)
         self._server.stop(seconds)
+        if self._pool is not None:
+            self._pool.close(WORKERS_WAIT)
         self._store.close()
         self._trail.stopped(has_fault=self._server.has_fault)
         self._resources.close()  # which writes the DICOMDIRs, and tells the trail
@@ -182,6 +194,16 @@ class _Receiver:
                 tls_may_wait=tls_may_wait,
             )
 
+    def _start_workers(self) -> None:
+        if self._pool is None:
+            return
+        self._resources.callback(self._pool.close, WORKERS_WAIT)
+        self._pool.use(self._shared, self._reading.configuration, _accepted(self._reading))
+        try:
+            self._pool.start(self._server.seldom)
+        except OSError as error:
+            raise _NotStarted(f"workers= {self._reading.settings.workers}: {reason_of(error)}") from None
+
     def _updater_for(self, reading: Reading) -> FolderUpdater | None:
         """What keeps the DICOMDIRs, if any are wanted: made once, for its journal is one file."""
         if not wiring.wants_dicomdir(reading.settings):
@@ -199,6 +221,20 @@ class _Receiver:
             making = wiring.indexer(reading.configuration, self._log, lambda: self._reading.settings)
             self._index = self._resources.enter_context(making)
         return self._index
+
+    def _hear(self, news: messages.News) -> None:
+        """What workers have stored goes the way of what is stored here."""
+        match news:
+            case messages.InFolder(folder, path):
+                if self._updater is not None:
+                    self._updater.add(folder, path)
+            case messages.ForTrail(peer, counts):
+                self._trail.transferred(peer, counts)
+            case messages.ForIndex(root, folders, file_name, calling_ae_title, host, is_new):
+                if self._index is not None:
+                    self._index.add(
+                        root, folders, file_name, calling_ae_title=calling_ae_title, host=host, is_new=is_new
+                    )
 
     def _start_index(self) -> None:
         """It reads much that nobody should wait for, so its thread starts when the receiver listens."""
@@ -232,6 +268,8 @@ class _Receiver:
         changed = _changes(self._reading, reading)
         self._reading = reading
         self._warn(reading)
+        if "workers" in changed:
+            self._log.warning("config.warning", text=f"workers= {reading.settings.workers}: takes a stop and a start")
         self._announce("config.reloaded", changed=", ".join(changed) or "nothing")
         self._start_index()
         if self._index is not None and KEYS["index"].name in changed:
@@ -239,11 +277,32 @@ class _Receiver:
 
     def _replace(self, reading: Reading) -> None:
         store, shared = self._opened(reading)
-        with _closed_on_failure(store), _port_problems(reading):
-            self._server.apply(reading.settings, shared, self._store.close)
-        self._store = store
+        with _closed_on_failure(store), _port_problems(reading), self._told(shared, reading):
+            self._server.apply(reading.settings, shared, partial(self._retire, self._store, self._shared))
+        self._store, self._shared = store, shared
+
+    @contextlib.contextmanager
+    def _told(self, shared: Shared, reading: Reading) -> Iterator[None]:
+        """The workers know these settings, unless nothing comes of them."""
+        if self._pool is None:
+            yield
+            return
+        self._pool.use(shared, reading.configuration, _accepted(reading))
+        try:
+            yield
+        except BaseException:
+            self._pool.retire(shared)
+            raise
+
+    def _retire(self, store: Store, shared: Shared) -> None:
+        """Nobody has these settings any more."""
+        store.close()
+        if self._pool is not None:
+            self._pool.retire(shared)
 
     def _check(self) -> None:
+        if self._pool is not None:
+            self._pool.require_answers(CHECK_PATIENCE)
         if self._server.answers(CHECK_PATIENCE):
             self._host.alive(self._status())
 

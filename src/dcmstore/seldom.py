@@ -4,7 +4,7 @@ import threading
 import time
 from collections.abc import Callable, Hashable, Mapping
 from datetime import datetime
-from typing import TypeAlias
+from typing import Protocol, TypeAlias
 
 from dcmstore.logs import brief
 
@@ -13,6 +13,12 @@ MAX_KINDS = 1000  # kinds of fact remembered, at most 15 MB: a scan from many ad
 LATE = 1.0  # seconds; what is told later than that says when it happened
 
 Tell: TypeAlias = Callable[..., None]
+
+
+class Teller(Protocol):
+    """Who is told; see `Seldom.tell`."""
+
+    def tell(self, kind: Hashable, event: str, **facts: object) -> None: ...
 
 
 class _Kind:

@@ -8,11 +8,11 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from dcmstore import sockets
 from dcmstore.audit.trail import Trail
-from dcmstore.connection import Connection, Shared
+from dcmstore.connection import Connection, Registry, Served, Shared
 from dcmstore.errors import ConfigurationError, DcmStoreError
 from dcmstore.events import refusals_audited
 from dcmstore.logs import Log
@@ -54,6 +54,20 @@ def endpoints_of(settings: Settings) -> list[Endpoint]:
     return plain + ([Endpoint(settings.bind, settings.tls_port, is_secure=True)] if settings.tls_port else [])
 
 
+class Connect(Protocol):
+    """What makes a connection of an accepted socket, as Connection itself does."""
+
+    def __call__(
+        self,
+        peer_socket: socket.socket,
+        address: tuple[object, ...],
+        shared: Shared,
+        registry: Registry,
+        *,
+        is_secure: bool = False,
+    ) -> Served: ...
+
+
 def _nothing() -> None:
     pass
 
@@ -72,6 +86,7 @@ class Server:
         log: Log,
         on_fault: Callable[[], None] = _nothing,
         trail: Trail | None = None,
+        connect: Connect = Connection,
     ) -> None:
         self.log = log
         self.is_stopping = False
@@ -80,10 +95,11 @@ class Server:
         self._settings = settings
         self._shared = shared
         self._on_fault = on_fault
+        self._connect = connect
         self._replaced: dict[Shared, Callable[[], None]] = {}  # by newer settings -> what to do once nobody has it
-        self._associated: set[Connection] = set()
-        self._unassociated: dict[Connection, None] = {}  # the one that has been so for longest comes first
-        self._leaving: set[Connection] = set()  # that made room
+        self._associated: set[Served] = set()
+        self._unassociated: dict[Served, None] = {}  # the one that has been so for longest comes first
+        self._leaving: set[Served] = set()  # that made room
         self._lock = threading.Lock()
         self._is_refusing = False
         self._listeners: dict[Endpoint, Listener] = {}
@@ -108,12 +124,12 @@ class Server:
         with self._lock:
             return self._stored + sum(connection.stored for connection in self._all())
 
-    def connections(self) -> list[Connection]:
+    def connections(self) -> list[Served]:
         """Those that are open now."""
         with self._lock:
             return self._all()
 
-    def _all(self) -> list[Connection]:
+    def _all(self) -> list[Served]:
         return [*self._associated, *self._unassociated, *self._leaving]
 
     def start(self) -> None:
@@ -165,7 +181,7 @@ class Server:
 
     # --- what a connection asks of its registry ---------------------------------------------------
 
-    def admit(self, connection: Connection) -> str:
+    def admit(self, connection: Served) -> str:
         """Count a connection as an association, or say why not."""
         with self._lock:
             obstacle = self._obstacle_to(connection)
@@ -174,7 +190,7 @@ class Server:
                 self._associated.add(connection)
         return obstacle
 
-    def _obstacle_to(self, connection: Connection) -> str:
+    def _obstacle_to(self, connection: Served) -> str:
         if self.is_stopping:
             return "the receiver stops"
         if connection in self._leaving:
@@ -192,14 +208,14 @@ class Server:
                 return f"{key} is reached"
         return ""
 
-    def dismiss(self, connection: Connection) -> None:
+    def dismiss(self, connection: Served) -> None:
         """The association is over, or never came to be; the connection still has to close."""
         with self._lock:
             if connection in self._associated:
                 self._associated.remove(connection)
                 self._unassociated[connection] = None
 
-    def forget(self, connection: Connection) -> None:
+    def forget(self, connection: Served) -> None:
         """The connection is closed."""
         with self._lock:
             self._associated.discard(connection)
@@ -303,7 +319,7 @@ class Server:
         except OSError as error:
             return self._refuse(error.strerror)
         with self._lock:
-            connection = Connection(peer_socket, address, self._shared, self, is_secure=listener.is_secure)
+            connection = self._connect(peer_socket, address, self._shared, self, is_secure=listener.is_secure)
             leaving = self._one_too_many()
             self._unassociated[connection] = None
             if leaving is not None:
@@ -320,7 +336,7 @@ class Server:
         self._is_refusing = False
         return True
 
-    def _one_too_many(self) -> Connection | None:
+    def _one_too_many(self) -> Served | None:
         """The oldest silent connection of the host that has most of them: a port scan cuts its own, not a sender's."""
         if len(self._unassociated) < MAX_UNASSOCIATED:
             return None
@@ -336,7 +352,7 @@ class Server:
         return False
 
 
-def _join_all(connections: list[Connection], deadline: float) -> None:
+def _join_all(connections: list[Served], deadline: float) -> None:
     """Wait for all of them, until then."""
     for connection in connections:
         connection.join(max(deadline - time.monotonic(), 0))

@@ -212,6 +212,11 @@ class Settings:
         "Associations served at once. One more is rejected for the moment; senders try again.",
         Spelling("num_threads", values.num_threads, "a whole number from 0 to 10000, or nothing; 0 and nothing mean 5"),
     )  # fmt: skip
+    workers: int = _key(
+        "workers", 1, *values.number(1, 64),
+        "Processes that receive. With 1, one does all. More make several senders at once faster, up to the processors "
+        "of this machine; each takes 25 MB of memory. To change it, stop and start.",
+    )  # fmt: skip
     max_associations_per_ae: int | None = _key(
         "max-associations-per-ae", None, *values.optional_number(1, 10_000),
         "Of these, how many one calling AE title may have. Empty: nine of ten, so that one sender can't keep the "

@@ -2,8 +2,7 @@
 
 import contextlib
 import sqlite3
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 from dcmstore.index.database import Database
@@ -13,7 +12,6 @@ from dcmstore.storage.part10 import FileMeta
 from tests.support import CT, element
 
 EXPLICIT = "1.2.840.10008.1.2.1"
-WAIT = 20.0  # seconds until a test gives up
 
 
 def image(
@@ -80,12 +78,3 @@ def locked(path: Path) -> Iterator[None]:
         yield
     finally:
         other.close()
-
-
-def wait_for(what: Callable[[], object]) -> None:
-    tick = threading.Event()
-    for _ in range(int(WAIT / 0.05)):
-        if what():
-            return
-        tick.wait(0.05)
-    raise AssertionError("it did not happen")

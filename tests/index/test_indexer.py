@@ -18,8 +18,8 @@ from dcmstore.index.notes import Note, Notes
 from dcmstore.storage.filing import FilingPolicy
 from dcmstore.storage.filing import Root as Kind
 from dcmstore.storage.store import Instance, Outcome, Store, Stored
-from tests.index.support import EXPLICIT, WAIT, image, locked, rows, write
-from tests.support import CT
+from tests.index.support import EXPLICIT, image, locked, rows, write
+from tests.support import CT, WAIT
 
 
 @pytest.fixture

@@ -19,8 +19,8 @@ from dcmstore.errors import ConfigurationError
 from dcmstore.storage import part10
 from dcmstore.storage.part10 import FileMeta
 from tests.hosted import Running
-from tests.index.support import EXPLICIT, image, locked, rows, wait_for
-from tests.support import CT, Peer
+from tests.index.support import EXPLICIT, image, locked, rows
+from tests.support import CT, Peer, wait_until
 
 PROJECT = Path(__file__).parents[2]
 COMMAND = [sys.executable, "-m", "dcmstore"]
@@ -54,7 +54,7 @@ def run(place: Running, capsys: pytest.CaptureFixture[str]) -> Run:
 def received(place: Running) -> Iterator[Running]:
     """A receiver that has stopped after it received three objects of two patients."""
     place.start()
-    wait_for(lambda: place.logged("index.caught_up"))
+    wait_until(lambda: place.logged("index.caught_up"))
     send(place, "1.2.1", "1.2.2")
     send(place, "1.2.3", patient_id=b"PAT2", name=b"Roe^Richard", study="1.9.2", series="1.9.2.3", modality=b"MR")
     place.stop()
@@ -64,7 +64,7 @@ def received(place: Running) -> Iterator[Running]:
 
 
 def send(place: Running, *uids: str, **attributes: object) -> None:
-    wait_for(lambda: place.logged("receiver.listening"))
+    wait_until(lambda: place.logged("receiver.listening"))
     match = re.search(r" port=(\d+)", place.logged("receiver.listening")[-1])
     assert match
     send_to(int(match[1]), *uids, **attributes)
@@ -98,9 +98,9 @@ def test_what_was_received_is_indexed_with_its_sender(received: Running) -> None
 
 def test_it_is_indexed_while_the_receiver_runs(place: Running) -> None:
     place.start()
-    wait_for(lambda: place.logged("index.caught_up"))
+    wait_until(lambda: place.logged("index.caught_up"))
     send(place, "1.2.1")
-    wait_for(lambda: rows(index_of(place)) == [("PAT1/7/3/1.2.1.dcm",)])
+    wait_until(lambda: rows(index_of(place)) == [("PAT1/7/3/1.2.1.dcm",)])
     place.stop()
 
 
@@ -135,10 +135,10 @@ def test_without_its_library_the_receiver_says_how_to_install_it(
 def test_a_locked_index_hinders_no_store(place: Running, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("dcmstore.index.indexer.PATIENCE", 0.01)
     place.start()
-    wait_for(lambda: place.logged("index.caught_up"))
+    wait_until(lambda: place.logged("index.caught_up"))
     with locked(index_of(place)):
         send(place, "1.2.1", "1.2.2")
-        wait_for(lambda: place.logged("index.failed"))
+        wait_until(lambda: place.logged("index.failed"))
         send(place, "1.2.3")
         place.stop()
     (line,) = place.logged("index.failed")
@@ -151,7 +151,7 @@ def test_a_locked_index_hinders_no_store(place: Running, monkeypatch: pytest.Mon
 def test_a_damaged_index_hinders_no_store_and_reindex_cures_it(place: Running, run: Run) -> None:
     index_of(place).write_bytes(b"no database" * 1000)
     place.start()
-    wait_for(lambda: place.logged("index.failed"))
+    wait_until(lambda: place.logged("index.failed"))
     send(place, "1.2.1")
     assert run("list")[0] == 2
     assert run("reindex")[:2] == (0, "1 files, 1 entered, 0 removed that are gone\n")
@@ -166,9 +166,9 @@ def test_an_index_that_is_switched_on_finds_what_is_there(place: Running) -> Non
     send(place, "1.2.1")
     place.configure(index=1)
     place.reload()
-    wait_for(lambda: place.logged("index.caught_up"))
+    wait_until(lambda: place.logged("index.caught_up"))
     send(place, "1.2.2")
-    wait_for(lambda: len(rows(index_of(place))) == 2)
+    wait_until(lambda: len(rows(index_of(place))) == 2)
     place.stop()
 
 
@@ -190,7 +190,7 @@ def test_what_a_killed_receiver_had_acknowledged_is_indexed_after_the_next_start
     process.kill()  # at once: the index gathers for half a second
     process.communicate(timeout=20)
     process, port = start(place)
-    wait_for(lambda: place.logged("index.caught_up"))
+    wait_until(lambda: place.logged("index.caught_up"))
     assert len(rows(index_of(place))) == 3
     process.send_signal(signal.SIGTERM)
     process.communicate(timeout=20)
@@ -354,7 +354,7 @@ def test_files_of_a_root_that_the_ini_no_longer_names_are_told(received: Running
 def test_the_index_is_made_with_the_permissions_of_the_ini(place: Running) -> None:
     place.configure(index=1, permissions="0600")
     place.start()
-    wait_for(lambda: place.logged("index.caught_up"))
+    wait_until(lambda: place.logged("index.caught_up"))
     place.stop()
     if os.name != "nt":
         assert index_of(place).stat().st_mode & 0o777 == 0o600

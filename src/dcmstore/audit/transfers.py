@@ -3,9 +3,9 @@
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
+from typing import Protocol
 
 from dcmstore.audit.messages import Action, Indicator, Peer, Transferred
-from dcmstore.audit.trail import Trail
 from dcmstore.storage import header
 
 MAX_KINDS = 100  # patients, studies and SOP classes gathered before they are told; a migration brings thousands
@@ -13,10 +13,18 @@ MAX_AGE = 600.0  # seconds; what is told once is not lost when the program is ki
 MAX_VALUE = 1000  # bytes kept of one value; a message shows fewer characters
 
 
+class Recipient(Protocol):
+    """What is told of an association: Trail, or what leads there."""
+
+    is_on: bool
+
+    def transferred(self, peer: Peer, counts: Mapping[Transferred, int]) -> None: ...
+
+
 class Transfers:
     """What one association brings. For its thread alone; cheap, never blocks, never raises."""
 
-    def __init__(self, trail: Trail, peer: Peer, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, trail: Recipient, peer: Peer, clock: Callable[[], float] = time.monotonic) -> None:
         self._trail = trail
         self._peer = peer
         self._clock = clock

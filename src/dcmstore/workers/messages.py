@@ -1,0 +1,154 @@
+"""What the process that listens and those that serve tell each other. Connections go by the number they got."""
+
+from collections.abc import Hashable, Mapping
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from dcmstore.audit.messages import Peer, Transferred
+from dcmstore.config import Configuration
+
+# --- to those that serve -------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Use:
+    """Settings for connections to come; they bear this generation's number."""
+
+    generation: int
+    configuration: Configuration
+    sop_classes: Mapping[str, tuple[str, ...]] | None  # as a profile alone accepts them
+
+
+@dataclass(frozen=True, slots=True)
+class Retire:
+    """No connection has these settings any more."""
+
+    generation: int
+
+
+@dataclass(frozen=True, slots=True)
+class Serve:
+    """A connection; its socket comes with the message."""
+
+    number: int
+    address: tuple[object, ...]
+    is_secure: bool
+    generation: int
+
+
+@dataclass(frozen=True, slots=True)
+class Admitted:
+    """Whether a connection counts as an association: an empty obstacle says so."""
+
+    number: int
+    obstacle: str
+
+
+@dataclass(frozen=True, slots=True)
+class Drain:
+    """The receiver stops: leave this connection once no message is under way."""
+
+    number: int
+
+
+@dataclass(frozen=True, slots=True)
+class Cut:
+    number: int
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """Whether the process still answers."""
+
+
+# --- to the one that listens ---------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """The answer to Use: the settings are in force, and all lines of the log from before have been told."""
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """The socket of a connection is here; the other end of it may be closed."""
+
+    number: int
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """Whether a connection may be an association for this calling AE title: `Admitted` is the answer."""
+
+    number: int
+    calling: str
+
+
+@dataclass(frozen=True, slots=True)
+class Dismissed:
+    """The association is over; the connection still has to close."""
+
+    number: int
+
+
+@dataclass(frozen=True, slots=True)
+class Closed:
+    """The connection is over, and so many objects were stored over it."""
+
+    number: int
+    stored: int
+
+
+@dataclass(frozen=True, slots=True)
+class Alive:
+    """The answer to Ask: how many objects each open connection has stored so far."""
+
+    stored: Mapping[int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Lines:
+    """Whole lines of the log."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Seldom:
+    """A fact that is told once a minute; as `dcmstore.seldom` has it."""
+
+    kind: Hashable
+    event: str
+    facts: Mapping[str, object]
+
+
+@dataclass(frozen=True, slots=True)
+class InFolder:
+    """A new file below a master folder, for its DICOMDIR."""
+
+    folder: str
+    path: str
+
+
+@dataclass(frozen=True, slots=True)
+class ForIndex:
+    """A file that was acknowledged, for the index."""
+
+    root: str
+    folders: tuple[str, ...]
+    file_name: str
+    calling_ae_title: str
+    host: str
+    is_new: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ForTrail:
+    """What an association brought, for the audit trail."""
+
+    peer: Peer
+    counts: Mapping[Transferred, int]
+
+
+News: TypeAlias = InFolder | ForIndex | ForTrail
+Told: TypeAlias = Ready | Taken | Asked | Dismissed | Closed | Alive | Lines | Seldom | News

@@ -1,0 +1,326 @@
+"""accepted connections -> the process that has fewest of them; what it tells comes back to who would have known it."""
+
+import contextlib
+import itertools
+import socket
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterable, Mapping
+
+from dcmstore import sockets
+from dcmstore.config import Configuration
+from dcmstore.connection import Registry, Shared
+from dcmstore.logs import Log
+from dcmstore.seldom import Teller
+from dcmstore.workers import channel, messages
+from dcmstore.workers.channel import Channel
+from dcmstore.workers.messages import News, Told, Use
+
+MAX_DEATHS = 5  # of one worker in a row, each within SOON of its start: then the receiver itself gives up
+SOON = 10.0  # seconds
+START_WAIT = 60.0  # seconds until a worker has to answer: a virus scanner may look at all that it loads
+READY_WAIT = 10.0  # seconds that workers get to have new settings in force; those that need longer get it
+PAUSE = 0.5  # seconds until a worker that ended is started again
+
+
+class Handed:
+    """A connection that a worker serves. The server treats it as one of its own, Connection."""
+
+    def __init__(
+        self,
+        pool: "Pool",
+        number: int,
+        peer_socket: socket.socket,
+        address: tuple[object, ...],
+        shared: Shared,
+        registry: Registry,
+        *,
+        is_secure: bool,
+    ) -> None:
+        self.socket = peer_socket
+        self.host = sockets.host_of(address)
+        self.shared = shared
+        self.registry = registry
+        self.calling = ""
+        self.stored = 0
+        self.number = number
+        self.serve = messages.Serve(number, address, is_secure, pool.generation_of(shared))
+        self.worker: Worker | None = None
+        self._pool = pool
+        self._closed = threading.Event()
+
+    def start(self) -> None:
+        """Raises RuntimeError when no worker takes it."""
+        self._pool.hand(self)
+
+    def close(self) -> None:
+        self.socket.close()
+
+    def join(self, timeout: float) -> None:
+        self._closed.wait(timeout)
+
+    def drain(self) -> None:
+        self._tell(messages.Drain(self.number))
+
+    def cut(self) -> None:
+        self._tell(messages.Cut(self.number))
+
+    def end(self, stored: int) -> None:
+        """It is over, or its worker is."""
+        self.stored = stored
+        self.close()
+        self._closed.set()
+        self.registry.forget(self)
+
+    def _tell(self, message: object) -> None:
+        if self.worker is not None:
+            self.worker.tell(message)
+
+
+class Worker:
+    """A process that serves, started again when it ends by itself. `start` it once, `close` at the end."""
+
+    def __init__(self, pool: "Pool", number: int) -> None:
+        self._pool = pool
+        self._number = number
+        self.handed: dict[int, Handed] = {}
+        self.has_answered = threading.Event()
+        self.is_ready = threading.Event()
+        self._is_closing = False
+        self._began = 0.0
+        self._channel: Channel | None = None
+        self._process: subprocess.Popen[bytes] | None = None
+        self._thread = threading.Thread(target=self._keep, name=f"worker {number}", daemon=True)
+
+    def start(self) -> None:
+        """Raises OSError."""
+        self._begin()
+        self._thread.start()
+
+    def tell(self, message: object, handed: socket.socket | None = None) -> bool:
+        """False when it is gone; what it had to serve is then being told as lost."""
+        open_channel, process = self._channel, self._process
+        if open_channel is None or process is None:
+            return False
+        try:
+            open_channel.send(message, handed)
+        except OSError:  # gone, or it has read nothing for long
+            process.kill()
+            return False
+        return True
+
+    def use(self, use: Use) -> bool:
+        """False when it is gone; else `is_ready` says when the settings are in force."""
+        self.is_ready.clear()
+        return self.tell(use)
+
+    @property
+    def age(self) -> float:
+        """Seconds since it was started."""
+        return time.monotonic() - self._began
+
+    def kill(self) -> None:
+        if self._process is not None:
+            self._process.kill()
+
+    def close(self, deadline: float) -> None:
+        """Let it end in order until then."""
+        self._is_closing = True
+        if self._channel is not None:
+            self._channel.end()
+        self._thread.join(max(deadline - time.monotonic(), 0))
+        if self._thread.is_alive():
+            self.kill()
+            self._thread.join(SOON)
+
+    # --- the thread ------------------------------------------------------------------------------
+
+    def _begin(self) -> None:
+        with self._pool.telling:  # settings that come meanwhile reach it behind these
+            self._process, begun = channel.start()
+            self._began = time.monotonic()
+            self.is_ready.clear()
+            for use in self._pool.in_use():
+                begun.send(use)
+            self._channel = begun
+
+    def _keep(self) -> None:
+        deaths = 0
+        while True:
+            self._listen()
+            code = self._bury()
+            if self._is_closing:
+                return
+            deaths = deaths + 1 if self.age < SOON else 1
+            self._pool.log.error("worker.ended", worker=self._number, exit_code=code, what_to_do=_ADVICE)
+            if deaths >= MAX_DEATHS:
+                self._pool.give_up()
+                return
+            time.sleep(PAUSE)
+            try:
+                self._begin()
+            except OSError as error:
+                self._pool.log.error("worker.not_started", worker=self._number, reason=error.strerror)
+
+    def _listen(self) -> None:
+        """Hear what it tells until it ends."""
+        if self._channel is None:
+            return
+        with contextlib.suppress(OSError, EOFError):
+            while True:
+                message, _ = self._channel.receive()
+                self._hear(message)
+
+    def _hear(self, message: Told) -> None:
+        match message:
+            case messages.Lines(text):
+                self._pool.log.pass_on(text)
+            case messages.Ready():
+                self.is_ready.set()
+            case messages.Taken(number):
+                self.handed[number].close()
+            case messages.Asked(number, calling):
+                handed = self.handed[number]
+                handed.calling = calling
+                self.tell(messages.Admitted(number, handed.registry.admit(handed)))
+            case messages.Dismissed(number):
+                handed = self.handed[number]
+                handed.registry.dismiss(handed)
+            case messages.Closed(number, stored):
+                self.handed.pop(number).end(stored)
+            case messages.Seldom(kind, event, facts):
+                self._pool.seldom.tell(kind, event, **facts)
+            case messages.Alive(stored):
+                for number, count in stored.items():
+                    if number in self.handed:
+                        self.handed[number].stored = count
+                self.has_answered.set()
+            case _:
+                self._pool.on_news(message)
+
+    def _bury(self) -> int:
+        """Nothing of it is left behind: its connections are gone with it."""
+        assert self._process is not None
+        ended, self._channel = self._channel, None
+        if ended is not None:
+            ended.close()
+        code = self._process.wait()
+        while self.handed:
+            _, handed = self.handed.popitem()
+            handed.end(handed.stored)
+        return code
+
+
+_ADVICE = "it is started again, and senders have to send again what was under way; tell us what stands above"
+
+
+class Pool:
+    """The workers of a receiver. `use` settings before connections come that bear them.
+
+    `on_news` gets what was stored, on one thread a worker; `on_fault` is called when workers can't be kept alive.
+    """
+
+    def __init__(
+        self,
+        number: int,
+        log: Log,
+        on_news: Callable[[News], None],
+        on_fault: Callable[[], None],
+    ) -> None:
+        self.log = log
+        self.on_news = on_news
+        self._on_fault = on_fault
+        self._numbers = itertools.count(1)
+        self._generations: dict[Shared, Use] = {}
+        self.telling = threading.Lock()  # while settings are told
+        self._workers = [Worker(self, each + 1) for each in range(number)]
+
+    def start(self, seldom: Teller) -> None:
+        """`seldom` is told what is to be told once a minute. Raises OSError."""
+        self.seldom = seldom
+        for worker in self._workers:
+            worker.start()
+        _await(self._workers)
+
+    def use(
+        self,
+        shared: Shared,
+        configuration: Configuration,
+        sop_classes: Mapping[str, tuple[str, ...]] | None,
+    ) -> None:
+        """Connections that come with `shared` are to be served by these settings, as `receiver.shared_of` has them.
+
+        Returns when the workers that run have them in force.
+        """
+        with self.telling:
+            use = Use(next(self._numbers), configuration, sop_classes)
+            self._generations[shared] = use
+            told = [worker for worker in self._workers if worker.use(use)]
+        _await(told)
+
+    def retire(self, shared: Shared) -> None:
+        """No connection has these settings any more."""
+        with self.telling:
+            use = self._generations.pop(shared)
+            self._tell_all(messages.Retire(use.generation))
+
+    def generation_of(self, shared: Shared) -> int:
+        return self._generations[shared].generation
+
+    def in_use(self) -> list[Use]:
+        return list(self._generations.values())
+
+    def connect(
+        self,
+        peer_socket: socket.socket,
+        address: tuple[object, ...],
+        shared: Shared,
+        registry: Registry,
+        *,
+        is_secure: bool = False,
+    ) -> Handed:
+        """What Connection is where there are no workers."""
+        return Handed(self, next(self._numbers), peer_socket, address, shared, registry, is_secure=is_secure)
+
+    def hand(self, handed: Handed) -> None:
+        """Give a connection to the worker with fewest. Raises RuntimeError when none takes it."""
+        for worker in sorted(self._workers, key=lambda worker: len(worker.handed)):
+            worker.handed[handed.number] = handed
+            handed.worker = worker
+            if worker.tell(handed.serve, handed.socket):
+                return
+            if worker.handed.pop(handed.number, None) is None:
+                return  # the worker had it, ended, and was buried with it
+        raise RuntimeError("no worker takes connections")
+
+    def require_answers(self, timeout: float) -> None:
+        """End those that answer nothing for so many seconds: they are started again."""
+        deadline = time.monotonic() + timeout
+        asked = [worker for worker in self._workers if worker.age > START_WAIT]
+        for worker in asked:
+            worker.has_answered.clear()
+            worker.tell(messages.Ask())
+        for worker in asked:
+            if not worker.has_answered.wait(max(deadline - time.monotonic(), 0)):
+                worker.kill()
+
+    def give_up(self) -> None:
+        self.log.error("receiver.fault", reason="workers end as soon as they are started", what_to_do="see above")
+        self._on_fault()
+
+    def close(self, timeout: float) -> None:
+        deadline = time.monotonic() + timeout
+        for worker in self._workers:
+            worker.close(deadline)
+
+    def _tell_all(self, message: object) -> None:
+        for worker in self._workers:
+            worker.tell(message)
+
+
+def _await(workers: Iterable[Worker]) -> None:
+    """Until each has its settings in force, or does not get to it."""
+    deadline = time.monotonic() + READY_WAIT
+    for worker in workers:
+        worker.is_ready.wait(max(deadline - time.monotonic(), 0))
