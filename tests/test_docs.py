@@ -49,7 +49,7 @@ def test_the_conformance_statement_names_this_implementation() -> None:
 
 def test_every_log_event_is_documented_and_no_other() -> None:
     rooms = "tls|audit|index|receiver|config|store|dicomdir|file|association|connection|context|echo|instance|request"
-    rooms += "|log"
+    rooms += "|log|worker|job|queue|study|hook|commitment|forward"
     event = rf'"((?:{rooms})\.[a-z_]+)"'
     logged = {name for source in SOURCES for name in re.findall(event, source.read_text(encoding="utf-8"))}
     first_column = "".join(re.findall(r"(?m)^\|(.*?)\|", text_of("docs/log.md")))

@@ -25,10 +25,13 @@ class Rule:
     terms: tuple[tuple[str, tuple[str, ...]], ...] = ()
 
     def matches(self, facts: Mapping[str, str | int]) -> bool:
-        return all(
-            any(fnmatch.fnmatchcase(str(facts.get(_TERMS[term], "")).upper(), value.upper()) for value in values)
-            for term, values in self.terms
-        )
+        return all(_is_one_of(str(facts.get(_TERMS[term], "")), values) for term, values in self.terms)
+
+
+def _is_one_of(fact: str, values: tuple[str, ...]) -> bool:
+    """A study may have several values of a fact, with a backslash between them."""
+    facts = fact.upper().split("\\")
+    return any(fnmatch.fnmatchcase(one, value.upper()) for one in facts for value in values)
 
 
 def split(line: str) -> tuple[Rule, str]:
