@@ -131,10 +131,10 @@ class WrongAnswer(AssertionError):
         self.arrived = arrived
 
 
-def wait_until(is_so: Callable[[], object]) -> None:
+def wait_until(is_so: Callable[[], object], seconds: float = WAIT) -> None:
     """Until something that another thread or process does is so."""
     tick = threading.Event()
-    for _ in range(int(WAIT / 0.05)):
+    for _ in range(int(seconds / 0.05)):
         if is_so():
             return
         tick.wait(0.05)

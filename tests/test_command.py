@@ -61,6 +61,34 @@ STORE_RESPONSE_VALUE = CommandSet(
     0x8001, message_id_being_responded_to=7, status=Status.OUT_OF_RESOURCES, error_comment="disk is full"
 )
 
+ACTION_REQUEST = wire("""
+    00 00 00 00  04 00 00 00    # Command Group Length (0000,0000)
+    6C 00 00 00                 # 108 bytes follow
+    00 00 03 00  14 00 00 00    # Requested SOP Class UID (0000,0003)
+    '1.2.840.10008.1.20.1'
+    00 00 00 01  02 00 00 00    # Command Field (0000,0100)
+    30 01                       # N-ACTION-RQ
+    00 00 10 01  02 00 00 00    # Message ID (0000,0110)
+    07 00
+    00 00 00 08  02 00 00 00    # Command Data Set Type (0000,0800)
+    00 00                       # there is one
+    00 00 01 10  16 00 00 00    # Requested SOP Instance UID (0000,1001)
+    '1.2.840.10008.1.20.1.1'
+    00 00 02 10  02 00 00 00    # Event Type ID (0000,1002)
+    02 00
+    00 00 08 10  02 00 00 00    # Action Type ID (0000,1008)
+    01 00
+""")
+ACTION_REQUEST_VALUE = CommandSet(
+    CommandField.N_ACTION_RQ,
+    message_id=7,
+    command_data_set_type=command.WITH_DATA_SET,
+    requested_sop_class_uid="1.2.840.10008.1.20.1",
+    requested_sop_instance_uid="1.2.840.10008.1.20.1.1",
+    event_type_id=2,
+    action_type_id=1,
+)
+
 ECHO_REQUEST = wire("""
     00 00 00 01  02 00 00 00    # Command Field (0000,0100)
     30 00                       # C-ECHO-RQ
@@ -80,8 +108,12 @@ def decoded(*elements: bytes) -> CommandSet:
 
 each_sample = pytest.mark.parametrize(
     ("encoded", "value"),
-    [(STORE_REQUEST, STORE_REQUEST_VALUE), (STORE_RESPONSE, STORE_RESPONSE_VALUE)],
-    ids=["C-STORE-RQ", "C-STORE-RSP"],
+    [
+        (STORE_REQUEST, STORE_REQUEST_VALUE),
+        (STORE_RESPONSE, STORE_RESPONSE_VALUE),
+        (ACTION_REQUEST, ACTION_REQUEST_VALUE),
+    ],
+    ids=["C-STORE-RQ", "C-STORE-RSP", "N-ACTION-RQ"],
 )
 
 
@@ -162,7 +194,7 @@ def test_an_unknown_element_longer_than_what_is_left_is_an_error() -> None:
     assert_protocol_error(lambda: decoded(wire("00 00 34 12  01 00 00 00")), "length of (0000,1234)")
 
 
-@pytest.mark.parametrize("number", [0x0100, 0x0110, 0x0120, 0x0700, 0x0800, 0x0900])
+@pytest.mark.parametrize("number", [0x0100, 0x0110, 0x0120, 0x0700, 0x0800, 0x0900, 0x1002, 0x1008])
 @pytest.mark.parametrize("raw", [b"", b"\1", b"\1\0\0", b"\1\0\0\0"])
 def test_a_number_of_other_than_two_bytes_is_an_error(number: int, raw: bytes) -> None:
     assert_protocol_error(lambda: decoded(element(number, raw)), f"length of (0000,{number:04X})")
@@ -212,11 +244,12 @@ def test_absent_elements_are_none() -> None:
     assert decoded() == CommandSet(CommandField.C_ECHO_RQ, None, None, None, None, NO_DATA_SET)
 
 
-@pytest.mark.parametrize(("number", "padding"), [(0x0002, b"\0"), (0x1000, b"\0"), (0x0902, b" ")])
+@pytest.mark.parametrize(("number", "padding"), [(0x0002, b"\0"), (0x1000, b"\0"), (0x1001, b"\0"), (0x0902, b" ")])
 def test_text_of_odd_length_is_padded_as_its_vr_demands(number: int, padding: bytes) -> None:
     name = {
         0x0002: "affected_sop_class_uid",
         0x1000: "affected_sop_instance_uid",
+        0x1001: "requested_sop_instance_uid",
         0x0902: "error_comment",
     }[number]
     values: dict[str, Any] = {name: "1.2"}
@@ -284,6 +317,10 @@ command_sets = st.builds(
     st.none() | words,
     st.none() | words,
     st.none() | comments,
+    st.none() | uids,
+    st.none() | uids,
+    st.none() | words,
+    st.none() | words,
 )
 
 
@@ -411,6 +448,10 @@ def test_pynetdicom_decodes_what_we_encode_to_the_same_values(command_set: Comma
         "AffectedSOPClassUID": theirs.get("AffectedSOPClassUID"),
         "AffectedSOPInstanceUID": theirs.get("AffectedSOPInstanceUID"),
         "Priority": theirs.get("Priority"),
+        "RequestedSOPClassUID": theirs.get("RequestedSOPClassUID"),
+        "RequestedSOPInstanceUID": theirs.get("RequestedSOPInstanceUID"),
+        "EventTypeID": theirs.get("EventTypeID"),
+        "ActionTypeID": theirs.get("ActionTypeID"),
         "Status": theirs.get("Status"),
     } == {
         "CommandField": command_set.command_field,
@@ -420,6 +461,10 @@ def test_pynetdicom_decodes_what_we_encode_to_the_same_values(command_set: Comma
         "AffectedSOPClassUID": command_set.affected_sop_class_uid,
         "AffectedSOPInstanceUID": command_set.affected_sop_instance_uid,
         "Priority": command_set.priority,
+        "RequestedSOPClassUID": command_set.requested_sop_class_uid,
+        "RequestedSOPInstanceUID": command_set.requested_sop_instance_uid,
+        "EventTypeID": command_set.event_type_id,
+        "ActionTypeID": command_set.action_type_id,
         "Status": command_set.status,
     }
 

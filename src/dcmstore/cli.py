@@ -12,7 +12,21 @@ from pathlib import Path
 from typing import TypeAlias, TypeVar
 
 from dcmstore import __version__, config, scu, values
-from dcmstore.commands import check, doctor, echo, imports, init, listing, reindex, run, service, user, verify, where
+from dcmstore.commands import (
+    check,
+    doctor,
+    echo,
+    imports,
+    init,
+    listing,
+    queue_listing,
+    reindex,
+    run,
+    service,
+    user,
+    verify,
+    where,
+)
 from dcmstore.errors import ConfigurationError
 from dcmstore.index import times
 from dcmstore.journal import error_mark
@@ -70,6 +84,10 @@ def _parser() -> argparse.ArgumentParser:
     _add_verify(commands)
     about = "Make the index agree with the folders; safe to interrupt and to repeat."
     _add_config(_add(commands, "reindex", reindex.command, about))
+    about = "Show forwards and commitments that wait or are dead: exit code 1 when one is dead."
+    _add_queue(commands, "queue", queue_listing.queue, about)
+    about = "Show hooks that wait or are dead: exit code 1 when one is dead."
+    _add_queue(commands, "hooks", queue_listing.hooks, about)
     _add_service(commands)
     _add_user(commands)
     _add_echo(commands)
@@ -77,7 +95,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _add_list(commands: _Commands) -> None:
-    about = "List what was received, the newest last: exit code 1 when nothing was found. Needs index= 1."
+    about = "List what was received, the newest last. Exit code 1 when nothing was found. Needs index= 1."
     listed = _add(commands, "list", listing.command, about)
     listed.add_argument("kind", nargs="?", choices=listing.KINDS, default="studies", help="(default: %(default)s)")
     about = "Patient ID; a * stands for anything, here and in AE, HOST and MODALITY"
@@ -107,6 +125,17 @@ def _add_verify(commands: _Commands) -> None:
     about = "write the SHA-256 of each good file there, for `sha256sum -c`; reads all content"
     compared.add_argument("--manifest", type=Path, metavar="FILE", help=about)
     _add_config(compared)
+
+
+def _add_queue(commands: _Commands, name: str, command: Callable[[argparse.Namespace], int], about: str) -> None:
+    shown = _add(commands, name, command, about)
+    chosen = _allowed(queue_listing.dead_id, queue_listing.DEAD_ALLOWED)
+    done = shown.add_mutually_exclusive_group()
+    done.add_argument("--json", action="store_true", help="one array, with every dead job")
+    about = "let dead jobs be tried again (default: all)"
+    done.add_argument("--retry", nargs="?", const=queue_listing.ALL, type=chosen, metavar="ID|all", help=about)
+    done.add_argument("--drop", type=chosen, metavar="ID|all", help="remove dead jobs")
+    _add_config(shown)
 
 
 def _add_service(commands: _Commands) -> None:

@@ -181,9 +181,10 @@ def sample() -> str:
     ]
     defaults = Settings()
     for field_name, key in KEYS.items():
+        value = getattr(defaults, field_name) if key.in_new_ini is None else key.in_new_ini
         sentences = textwrap.wrap(key.about, 96, break_on_hyphens=False)
         about = "\n".join(f"# {line}" for line in [*sentences, f"Allowed: {key.spelling.allowed}."])
-        blocks.append(f"{about}\n{key.name}= {_portable(getattr(defaults, field_name))}".rstrip() + "\n")
+        blocks.append(f"{about}\n{key.name}= {_portable(value)}".rstrip() + "\n")
     return "\n".join(blocks)
 
 

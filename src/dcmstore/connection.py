@@ -12,12 +12,14 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from dcmstore import access, sockets, uids
+from dcmstore import access, commitment, sockets, uids
 from dcmstore.access import Access, Refusal
 from dcmstore.audit.messages import Peer
+from dcmstore.commitment.line import QUIET, Line
 from dcmstore.dimse import command
+from dcmstore.dimse.command import CommandField
 from dcmstore.errors import AbortReason, AbortSource, DcmStoreError, ProtocolError
 from dcmstore.events import AssociationEvents
 from dcmstore.logs import Log
@@ -34,6 +36,9 @@ from dcmstore.ul.items import ContextResult
 from dcmstore.ul.negotiation import Policy
 from dcmstore.ul.pdu import AAbort, AAssociateAC, AAssociateRQ, AReleaseRQ
 from dcmstore.ul.timers import Limits, Phase, Timers
+
+if TYPE_CHECKING:
+    from dcmstore.services.commitment import CommitmentService
 
 RECEIVE_BUFFER = 256 * 1024  # bytes an association, while data comes
 MAX_IGNORED = 64 * 1024 * 1024  # bytes after the end of an association; who sends more does not read that it is over
@@ -66,6 +71,7 @@ class Shared:
     services: Mapping[int, Service]
     log: Log
     new_events: Callable[[], AssociationEvents]
+    commitment: "CommitmentService | None" = None
 
 
 class Served(Protocol):
@@ -124,6 +130,7 @@ class Connection:
         self._association = Association(shared.policy.max_length_received)
         self._timers = Timers(shared.limits, time.monotonic())
         self._provider: ServiceProvider | None = None
+        self._line: Line | None = None  # where the requestor may be asked something
         self._events = shared.new_events()
         self._ending: Ending | None = None
         self._has_answered = True  # since the last receive
@@ -208,6 +215,8 @@ class Connection:
             return Ending("fault of the receiver")
         finally:
             self._cancel()
+            if self._line is not None:
+                self._line.close()
             self._events.ended()
             self._association.close()
 
@@ -215,15 +224,23 @@ class Connection:
         """Tune the socket, and put TLS around it where that is wanted: here, for a handshake may take its time."""
         sockets.tune(self._socket)
         limits = self.shared.limits
-        receive, send = min(TICK, limits.shortest), limits.stall
         if not self._is_secure:
-            sockets.limit_waiting(self._socket, receive=receive, send=send)
+            self._limit_waiting()
             return
         if self.shared.tls is None:  # it waited at a port that a reload has closed
             raise TlsError("tls-port was switched off", said_nothing=True)
         self._socket = secured = transport.wrap(self.shared.tls.context(), self._socket)
         transport.shake_hands(secured, limits.artim)
-        secured.limit_waiting(receive=receive, send=send)
+        self._limit_waiting()
+
+    def _limit_waiting(self, longest: float = TICK) -> None:
+        """Let a receive wait no longer, so that the thread can look at what else there is to do."""
+        limits = self.shared.limits
+        receive, send = min(longest, TICK, limits.shortest), limits.stall
+        if isinstance(self._socket, TlsSocket):
+            self._socket.limit_waiting(receive=receive, send=send)
+        else:
+            sockets.limit_waiting(self._socket, receive=receive, send=send)
 
     def _cancel(self) -> None:
         """Drop a message that will not be completed; its sender got no success for it and has to send it again."""
@@ -280,6 +297,7 @@ class Connection:
                     return 0
                 if self.is_idle:
                     sockets.let_go(buffer)
+                    self._ask()
                 continue
             self._has_answered = False
             return size
@@ -332,8 +350,19 @@ class Connection:
             tls=identity.description_of(self._socket) if isinstance(self._socket, TlsSocket) else None,
         )
         self._events.began(Peer(self.host, self.calling, access.user_name_in(info.user_identity)))
-        self._provider = ServiceProvider(accepted, self.shared.services, request.calling_ae_title)
+        services = self._services(accepted)
+        self._provider = ServiceProvider(accepted, services, request.calling_ae_title, self._line)
         self._send(self._association.accept(answer, info.max_length_received))
+
+    def _services(self, accepted: Mapping[int, tuple[str, str]]) -> Mapping[int, Service]:
+        """What performs the requests; where commitment may be asked for, with a line that is opened for the report."""
+        service = self.shared.commitment
+        context_ids = [one for one, (abstract_syntax, _) in accepted.items() if abstract_syntax == commitment.SOP_CLASS]
+        if service is None or not context_ids:
+            return self.shared.services
+        self._line = service.lines.open(context_ids[0], accepted[context_ids[0]][1])
+        self._limit_waiting(QUIET)
+        return {**self.shared.services, CommandField.N_ACTION_RQ: service.on(self._line, self.host)}
 
     def _refusal(self, request: AAssociateRQ) -> Refusal | None:
         """What stands against the association; what may be otherwise in a minute comes last."""
@@ -388,6 +417,16 @@ class Connection:
             is_heard = True
         finally:
             self._tell(outcome, is_heard=is_heard)
+
+    def _ask(self) -> None:
+        """Nothing has come for a moment: send what another thread wants to ask of the requestor."""
+        if self._line is None or self._association.state is not State.ESTABLISHED:
+            return
+        question = self._line.take()
+        if question is not None:
+            context_id = self._line.context_id
+            self._send(self._association.send_command(context_id, command.encode(question.request)))
+            self._send(self._association.send_data_set(context_id, question.data_set))
 
     def _tell(self, outcome: Outcome, *, is_heard: bool) -> None:
         self._failed += outcome.is_failure

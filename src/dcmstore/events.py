@@ -3,6 +3,7 @@
 Nothing here may delay or fail a store: who is told only takes a note.
 """
 
+import itertools
 import os
 from typing import Protocol
 
@@ -33,11 +34,35 @@ class FolderUpdater(Protocol):
 
 
 class FileIndex(Protocol):
-    """Keeps an index of files; `add` takes a note of one and never raises, `root` being as the store has it."""
+    """Keeps an index of files; `add` takes a note of one, `root` being as the store has it. Nothing of it ever raises.
+
+    An association has a number, and has begun before its first file; 0 is none.
+    """
+
+    def began(self, association: int) -> None: ...
 
     def add(
-        self, root: str, folders: tuple[str, ...], file_name: str, *, calling_ae_title: str, host: str, is_new: bool
+        self,
+        root: str,
+        folders: tuple[str, ...],
+        file_name: str,
+        *,
+        calling_ae_title: str,
+        host: str,
+        is_new: bool,
+        association: int,
     ) -> None: ...
+
+    def ended(self, association: int) -> None: ...
+
+
+_PROCESS_BIT = 32  # of the number of an association; below it they are counted
+_numbers = itertools.count((os.getpid() << _PROCESS_BIT) + 1)  # next() is atomic
+
+
+def process_of(association: int) -> int:
+    """Which process has the association with this number."""
+    return association >> _PROCESS_BIT
 
 
 class AssociationEvents:
@@ -55,6 +80,7 @@ class AssociationEvents:
         self._trail = trail
         self._index = index
         self._peer = _NOBODY
+        self._number = 0  # of the association, for the index, once it brought something
         self._transfers: Transfers | None = None
         self._newest: dict[str, str] = {}  # master folder -> its newest file, the last one used at the end
 
@@ -82,6 +108,9 @@ class AssociationEvents:
     def stored(self, stored: Stored) -> None:
         """An instance was acknowledged. A folder is noted with its first one, in case the program is killed."""
         if self._index is not None:
+            if not self._number and self._peer is not _NOBODY:
+                self._number = next(_numbers)
+                self._index.began(self._number)
             self._index.add(
                 self._store.roots[stored.root],
                 stored.folders,
@@ -89,6 +118,7 @@ class AssociationEvents:
                 calling_ae_title=self._peer.calling_ae_title,
                 host=self._peer.address,
                 is_new=stored.outcome is not Outcome.IDENTICAL,
+                association=self._number,
             )
         if self._updater is None or stored.root is not Root.IMAGES or not stored.folders:
             return
@@ -104,6 +134,8 @@ class AssociationEvents:
 
     def ended(self) -> None:
         """The association is over: its folders are complete for now."""
+        if self._index is not None and self._number:
+            self._index.ended(self._number)
         if self._updater is not None:
             for folder, path in self._newest.items():
                 self._updater.add(folder, path)

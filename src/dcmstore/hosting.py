@@ -11,8 +11,8 @@ from enum import Enum
 from typing import Protocol
 
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
-# What a stop takes beside the drain: cutting what is left, the DICOMDIRs, which get as long again, and the log.
-STOP_MARGIN = 15  # seconds
+# What a stop takes beside the drain: cutting what is left, the DICOMDIRs, which get as long again, jobs, index and log.
+STOP_MARGIN = 40  # seconds
 
 
 def stop_seconds(stop_timeout: float) -> float:

@@ -10,6 +10,7 @@ from dcmstore.errors import CannotUnderstand, StorageError, reason_of
 from dcmstore.storage import names
 from dcmstore.storage.examine import Examined, NoInstance, examine
 from dcmstore.storage.filing import FilingPolicy, Root
+from dcmstore.storage.owners import Owners, planned
 from dcmstore.storage.store import IncomingInstance, Instance, Outcome, Store, Stored
 
 _STEP = 1024 * 1024  # bytes of a data set handed on at a time
@@ -48,13 +49,16 @@ class Place:
 
 def places(sources: Iterable[str | Path], roots: Mapping[Root, Path], policy: FilingPolicy) -> Iterator[Place]:
     """Where each source would be filed; nothing is touched."""
+    owners = Owners()
     for source in sources:
         try:
             destination = examine(source).destination(policy)
         except (CannotUnderstand, OSError) as error:
             yield Place(source, None, reason_of(error))
             continue
-        yield Place(source, roots[destination.root].joinpath(*destination.folders, destination.file_name))
+        root = roots[destination.root]
+        folders = planned(owners, os.fspath(root), destination.folders, destination.owners)
+        yield Place(source, root.joinpath(*folders, destination.file_name))
 
 
 def find_files(folders: Iterable[Path], unreadable: Callable[[OSError], None]) -> list[Path]:

@@ -3,7 +3,7 @@
 import contextlib
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -29,12 +29,15 @@ from dcmstore.workers import messages
 from dcmstore.workers.pool import Pool
 
 if TYPE_CHECKING:
-    from dcmstore.index.indexer import Indexer
+    from dcmstore.follow_up import FollowUp
+    from dcmstore.services.commitment import CommitmentService
 
 # Seconds for which a thread that computes keeps the others from it. Who sends what takes long to read, such as endless
 # headers, would else hold up each step of every other association ten times as long.
 SWITCH_INTERVAL = 0.0005
 WORKERS_WAIT = 10.0  # seconds that workers without a connection have to end
+# Keys of which a reload changes nothing while the receiver runs
+_FIXED_AT_START = {"workers", "hook-timeout", "webhook-secret"}
 CHECK_PATIENCE = 5.0  # seconds that the server has to show that it still answers
 
 
@@ -82,6 +85,7 @@ def shared_of(
     updater: FolderUpdater | None = None,
     trail: Recipient | None = None,
     index: FileIndex | None = None,
+    commitment: "CommitmentService | None" = None,
     *,
     tls_may_wait: bool = False,
 ) -> Shared:
@@ -100,6 +104,7 @@ def shared_of(
         },
         log=log,
         new_events=lambda: AssociationEvents(store, updater, trail, index),
+        commitment=commitment,
     )
 
 
@@ -123,7 +128,7 @@ class _Receiver:
         self._resources = resources
         self._with_console = with_console
         self._updater: FolderUpdater | None = None
-        self._index: Indexer | None = None
+        self._follow_up: FollowUp | None = None
         self._pool: Pool | None = None
         self._trail = resources.enter_context(contextlib.closing(Trail(log)))
 
@@ -183,6 +188,8 @@ class _Receiver:
         if removed:
             self._log.warning("store.cleared", unfinished_objects=removed, of="a run that did not end by itself")
         with _closed_on_failure(store), reading.configuration.locating():
+            wiring.require_index(reading.settings)
+            follow_up = self._follow_up_for(reading)
             return store, shared_of(
                 reading.settings,
                 store,
@@ -190,7 +197,8 @@ class _Receiver:
                 _accepted(reading),
                 self._updater_for(reading),
                 self._trail,
-                self._index_for(reading),
+                follow_up.index if follow_up is not None else None,
+                follow_up.commitment if follow_up is not None else None,
                 tls_may_wait=tls_may_wait,
             )
 
@@ -213,14 +221,22 @@ class _Receiver:
             self._updater = self._resources.enter_context(making)
         return self._updater
 
-    def _index_for(self, reading: Reading) -> FileIndex | None:
-        """What keeps the index, if one is wanted: made once, for it is one database."""
+    def _follow_up_for(self, reading: Reading) -> "FollowUp | None":
+        """What follows a store, if an index is wanted: made once, for it is one database."""
         if not reading.settings.index:
             return None
-        if self._index is None:
-            making = wiring.indexer(reading.configuration, self._log, lambda: self._reading.settings)
-            self._index = self._resources.enter_context(making)
-        return self._index
+        from dcmstore import follow_up  # which is much to load, so only where it is wanted
+
+        follow_up.require(reading.configuration)
+        if self._follow_up is None:
+            self._follow_up = follow_up.FollowUp(
+                reading.configuration,
+                self._log,
+                lambda: self._reading.settings,
+                lambda: _accepted(self._reading),
+                self._resources,
+            )
+        return self._follow_up
 
     def _hear(self, news: messages.News) -> None:
         """What workers have stored goes the way of what is stored here."""
@@ -230,16 +246,21 @@ class _Receiver:
                     self._updater.add(folder, path)
             case messages.ForTrail(peer, counts):
                 self._trail.transferred(peer, counts)
-            case messages.ForIndex(root, folders, file_name, calling_ae_title, host, is_new):
-                if self._index is not None:
-                    self._index.add(
-                        root, folders, file_name, calling_ae_title=calling_ae_title, host=host, is_new=is_new
-                    )
+            case _ if self._follow_up is None:
+                return
+            case messages.Began(association):
+                self._follow_up.index.began(association)
+            case messages.ForIndex():
+                self._follow_up.index.add(**{field.name: getattr(news, field.name) for field in fields(news)})
+            case messages.Ended(association):
+                self._follow_up.index.ended(association)
+            case messages.Gone(process):
+                self._follow_up.ended_all(process)
 
     def _start_index(self) -> None:
         """It reads much that nobody should wait for, so its thread starts when the receiver listens."""
-        if self._index is not None:
-            self._index.start()
+        if self._follow_up is not None:
+            self._follow_up.start()
 
     # --- while it runs ----------------------------------------------------------------------------
 
@@ -268,12 +289,12 @@ class _Receiver:
         changed = _changes(self._reading, reading)
         self._reading = reading
         self._warn(reading)
-        if "workers" in changed:
-            self._log.warning("config.warning", text=f"workers= {reading.settings.workers}: takes a stop and a start")
+        for key in _FIXED_AT_START & set(changed):
+            self._log.warning("config.warning", text=f"{key}=: a change takes a stop and a start")
         self._announce("config.reloaded", changed=", ".join(changed) or "nothing")
         self._start_index()
-        if self._index is not None and KEYS["index"].name in changed:
-            self._index.miss()
+        if self._follow_up is not None and KEYS["index"].name in changed:
+            self._follow_up.index.miss()
 
     def _replace(self, reading: Reading) -> None:
         store, shared = self._opened(reading)

@@ -11,6 +11,9 @@ from typing import Any
 
 from dcmstore import values
 from dcmstore.audit.syslog import DESTINATION_ALLOWED, THIS_SYSTEM, Destination, destination
+from dcmstore.forwarding.peers import FORWARD_ALLOWED, PEERS_ALLOWED, forward_line, peer_list
+from dcmstore.hooks.lines import HOOK_ALLOWED, hook_line
+from dcmstore.hooks.signing import SECRET_ALLOWED
 from dcmstore.hosts import HOST_ALLOWED
 
 
@@ -30,11 +33,15 @@ class Spelling:
 
 @dataclass(frozen=True, slots=True)
 class Key:
-    """A key of the ini: how it is spelt, what it does, and how the original spells it where that differs."""
+    """A key of the ini: how it is spelt, what it does, and how the original spells it where that differs.
+
+    A new ini has the default, or `in_new_ini` where an old one has to go on as it did.
+    """
 
     spelling: Spelling
     about: str
     original: Spelling | None = None
+    in_new_ini: object = None
 
     @property
     def name(self) -> str:
@@ -53,8 +60,9 @@ def _key(
     allowed: str,
     about: str,
     original: Spelling | None = None,
+    in_new_ini: object = None,
 ) -> Any:
-    return field(default=default, metadata={"key": Key(Spelling(name, parse, allowed), about, original)})
+    return field(default=default, metadata={"key": Key(Spelling(name, parse, allowed), about, original, in_new_ini)})
 
 
 def _lines(name: str, parse: Callable[[str], str], allowed: str, about: str) -> Any:
@@ -275,10 +283,49 @@ class Settings:
         "audit-syslog", THIS_SYSTEM, destination, DESTINATION_ALLOWED,
         "Where audit= syslog sends to. Empty: the log of this system, which Windows does not have.",
     )  # fmt: skip
+    split_collisions: bool = _key(
+        "split-collisions", False, *values.SWITCH,
+        "1: two studies that would share a folder, or two patients, are told apart: all but the first get a suffix "
+        "such as 7~998d3ed8. A new ini has 1; without the line it is 0, as in the original.",
+        in_new_ini=True,
+    )  # fmt: skip
     index: bool = _key(
         "index", False, *values.SWITCH,
         "1: keep an index of what was received in DcmStore.index beside this file, for `dcmstore list` and `dcmstore "
         "verify`. It names patients. Needs SQLAlchemy.",
+    )  # fmt: skip
+    study_quiet: int = _key(
+        "study-quiet", 60, *values.number(1, 86_400),
+        "Seconds in which nothing comes of a study, and no association that brought some of it is open, until it is "
+        "presumed complete. Needs index= 1.",
+    )  # fmt: skip
+    on_stored: tuple[str, ...] = _lines(
+        "on-stored", hook_line, HOOK_ALLOWED,
+        "What is done for each object that was stored, a line each: docs/hooks.md. Needs index= 1.",
+    )  # fmt: skip
+    on_study_complete: tuple[str, ...] = _lines(
+        "on-study-complete", hook_line, HOOK_ALLOWED,
+        "What is done for each study that is presumed complete, a line each. Needs index= 1.",
+    )  # fmt: skip
+    hook_timeout: int = _key(
+        "hook-timeout", 300, *values.number(1, 86_400), "Seconds that a command of a hook may take.",
+    )  # fmt: skip
+    webhook_secret: Path | None = _key(
+        "webhook-secret", None, values.optional_path, f"{SECRET_ALLOWED}, or nothing",
+        "The key that webhooks are signed with.",
+    )  # fmt: skip
+    forward_to: tuple[str, ...] = _lines(
+        "forward-to", forward_line, FORWARD_ALLOWED,
+        "Whom objects are sent on to, a line each: docs/forwarding.md. Needs index= 1.",
+    )  # fmt: skip
+    peers: tuple[str, ...] = _key(
+        "peers", (), peer_list, PEERS_ALLOWED,
+        "Where other AEs listen, for forward-to and for reports of storage commitment.",
+    )  # fmt: skip
+    storage_commitment: str = _key(
+        "storage-commitment", "off", *values.one_of("off", "same", "new"),
+        "Whether senders may ask whether what they sent is safe, and where the report goes: on the same association "
+        "while it is open, else on a new one to peers; or always on a new one. Needs index= 1 and workers= 1.",
     )  # fmt: skip
     logfile_size: int = _key(
         "logfile-size", 10, *values.number(1, 10_000), "Size in megabytes at which a log file is put aside.",

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dcmstore import logs, users, values
+from dcmstore import commitment, jobs, logs, uids, users, values
 from dcmstore.access import Access
 from dcmstore.audit.messages import Reporter
 from dcmstore.audit.sinks import AuditFile, Sink, Syslog
@@ -29,7 +29,7 @@ from dcmstore.ul.negotiation import Policy
 if TYPE_CHECKING:
     from dcmstore.index.database import Database
     from dcmstore.index.entries import Root as IndexedRoot
-    from dcmstore.index.indexer import Indexer
+    from dcmstore.index.indexer import Follower, Indexer
 
 LOG_NAME = "DcmStore.log"
 AUDIT_NAME = "DcmStore.audit"
@@ -37,6 +37,8 @@ JOURNAL_NAME = "DcmStore.dicomdir"  # DICOMDIRs that are still to be written
 INDEX_NAME = "DcmStore.index"
 INDEX_PATIENCE = 5.0  # seconds to enter what is noted at the end; what is left, the next start finds
 FULL = (errno.ENOSPC, errno.EDQUOT)  # what a disk or a quota says that has no room
+ROOT_KEYS = {Root.IMAGES: "images", Root.DOSE_REPORTS: "rdsr"}  # as rules and hooks name them
+_COMMITMENT = {commitment.SOP_CLASS: (uids.EXPLICIT_VR_LITTLE_ENDIAN, uids.IMPLICIT_VR_LITTLE_ENDIAN)}
 ROOT_FIELDS = {Root.IMAGES: "img_dir", Root.DOSE_REPORTS: "rdsr_dir"}
 
 # In front of a path, they tell Windows to take it as it is and of any length, else it stops at 260 characters.
@@ -57,6 +59,7 @@ def filing_policy_of(settings: Settings) -> FilingPolicy:
         sr_sub=settings.sr_sub,
         image_name_index=settings.image_name_index,
         media_names=settings.dicomdir,
+        split_collisions=settings.split_collisions,
     )
 
 
@@ -85,6 +88,7 @@ def negotiation_policy_of(settings: Settings, profile: Mapping[str, tuple[str, .
         accept_unknown=settings.accept_unknown,
         prefer_syntax=settings.prefer_syntax,
         profile=profile,
+        others={} if settings.storage_commitment == "off" else _COMMITMENT,
     )
 
 
@@ -262,6 +266,25 @@ def index_path_of(configuration: Configuration) -> Path:
     return _beside(configuration, INDEX_NAME)
 
 
+def require_index(settings: Settings) -> None:
+    """Raise ConfigurationError where something is wanted that needs the index, and there is none."""
+    if settings.index:
+        return
+    for key, is_wanted in (
+        ("on-stored", settings.on_stored),
+        ("on-study-complete", settings.on_study_complete),
+        ("forward-to", settings.forward_to),
+        ("storage-commitment", settings.storage_commitment != "off"),
+    ):
+        if is_wanted:
+            raise ConfigurationError(f"{key}= : needs index= 1, which is 0")
+
+
+def queue_path_of(configuration: Configuration) -> Path:
+    """Where the queue of jobs is, or would be."""
+    return _beside(configuration, jobs.FILE_NAME)
+
+
 def index_roots(settings: Settings) -> "list[IndexedRoot]":
     """The root folders as the index has them; one that is in another is walked as its own."""
     from dcmstore.index.entries import Root as IndexedRoot  # which no receiver without an index needs
@@ -280,6 +303,7 @@ def indexer(
     log: logs.Log,
     settings_in_force: Callable[[], Settings],
     *,
+    follower: "Follower | None" = None,
     keeps_whole: bool = True,
 ) -> "Iterator[Indexer]":
     """What keeps the index as long as the context lasts, as Indexer has it. Raises ConfigurationError."""
@@ -294,7 +318,11 @@ def indexer(
         tellers.get(event, log.info)(event, **facts)
 
     made = Indexer(
-        str(index_path_of(configuration)), lambda: index_roots(settings_in_force()), report, keeps_whole=keeps_whole
+        str(index_path_of(configuration)),
+        lambda: index_roots(settings_in_force()),
+        report,
+        follower=follower,
+        keeps_whole=keeps_whole,
     )
     try:
         yield made
@@ -303,12 +331,21 @@ def indexer(
 
 
 @contextlib.contextmanager
+def index_database(configuration: Configuration) -> "Iterator[Database]":
+    """The index, for reading. Raises IndexTrouble."""
+    from dcmstore.index.database import Database
+
+    with contextlib.closing(Database(str(index_path_of(configuration)), may_write=False)) as database:
+        yield database
+
+
+@contextlib.contextmanager
 def index_opened(configuration: Configuration) -> "Iterator[Database]":
     """The index, for reading. Raises ConfigurationError, also for what goes wrong with it meanwhile."""
-    from dcmstore.index.database import Database, IndexTrouble
+    from dcmstore.index.database import IndexTrouble
 
     try:
-        with contextlib.closing(Database(str(index_path_of(configuration)), may_write=False)) as database:
+        with index_database(configuration) as database:
             yield database
     except IndexTrouble as trouble:
         raise ConfigurationError(str(trouble)) from None

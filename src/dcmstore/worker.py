@@ -65,11 +65,28 @@ class _Index:
     def __init__(self, to: Channel) -> None:
         self._to = to
 
+    def began(self, association: int) -> None:
+        self._send(messages.Began(association))
+
     def add(
-        self, root: str, folders: tuple[str, ...], file_name: str, *, calling_ae_title: str, host: str, is_new: bool
+        self,
+        root: str,
+        folders: tuple[str, ...],
+        file_name: str,
+        *,
+        calling_ae_title: str,
+        host: str,
+        is_new: bool,
+        association: int,
     ) -> None:
+        self._send(messages.ForIndex(root, folders, file_name, calling_ae_title, host, is_new, association))
+
+    def ended(self, association: int) -> None:
+        self._send(messages.Ended(association))
+
+    def _send(self, message: object) -> None:
         with contextlib.suppress(OSError):
-            self._to.send(messages.ForIndex(root, folders, file_name, calling_ae_title, host, is_new))
+            self._to.send(message)
 
 
 class _Seldom:

@@ -164,7 +164,7 @@ def test_names_are_found_without_accents_and_case() -> None:
 def test_a_full_queue_drops_and_counts() -> None:
     notes = Notes(lambda: None, 2)
     for number in range(5):
-        notes.add(Note("/r", (), f"{number}", "", "", 0.0, is_new=True))
+        notes.add(Note("/r", (), f"{number}", "", "", 0.0, is_new=True, association=0, at=0.0))
     assert ([note.path for note in notes.take(9)], notes.dropped) == (["0", "1"], 3)
 
 

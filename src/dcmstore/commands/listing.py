@@ -2,6 +2,7 @@
 
 import argparse
 import io
+import os
 import shutil
 import sys
 from collections.abc import Callable
@@ -9,12 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 from dcmstore import index, needs, wiring
 from dcmstore.config import Configuration
+from dcmstore.errors import ConfigurationError
 from dcmstore.index import printing
 
 if TYPE_CHECKING:
     from dcmstore.index.questions import Filters, Record
 
-KINDS = ("studies", "series", "instances")
+KINDS = ("studies", "series", "instances", "collisions")
 
 # heads of the columns, and what stands in them
 _Column = tuple[str, Callable[[dict[str, Any]], str]]
@@ -38,8 +40,10 @@ def command(options: argparse.Namespace) -> int:
 def _ask(configuration: Configuration, options: argparse.Namespace) -> tuple[list["Record"], tuple[str, ...]]:
     """The records, and the names of their fields."""
     index.require("dcmstore list")
-    from dcmstore.index import questions  # and with it SQLAlchemy, which other commands do without
+    from dcmstore.index import collisions, questions  # and with it SQLAlchemy, which other commands do without
 
+    if options.kind == "collisions":
+        return _collisions(configuration, options), collisions.FIELDS
     kinds = {
         "studies": (questions.studies, questions.STUDY_FIELDS),
         "series": (questions.series, questions.SERIES_FIELDS),
@@ -48,6 +52,15 @@ def _ask(configuration: Configuration, options: argparse.Namespace) -> tuple[lis
     ask, fields = kinds[options.kind]
     with wiring.index_opened(configuration) as database:
         return ask(database, _filters(options), options.limit), fields
+
+
+def _collisions(configuration: Configuration, options: argparse.Namespace) -> list["Record"]:
+    from dcmstore.index import collisions, questions
+
+    if _filters(options) != questions.Filters():
+        raise ConfigurationError("list collisions: takes no filter but --limit: a folder is mixed or it is not")
+    with wiring.index_opened(configuration) as database:
+        return collisions.collisions(database, by_study=configuration.settings.order_by_study, limit=options.limit)
 
 
 def _filters(options: argparse.Namespace) -> "Filters":
@@ -126,5 +139,13 @@ _COLUMNS: dict[str, tuple[_Column, ...]] = {
         ("FROM", _text("calling_ae_title")),
         ("HOST", _text("host")),
         ("FILE", _text("path")),
+    ),
+    "collisions": (
+        ("LAST CAME", _moment("last_stored")),
+        ("STUDIES", _text("studies")),
+        ("PATIENTS", _text("patients")),
+        ("OBJECTS", _text("instances")),
+        ("PATIENT IDS", _values("patient_ids")),
+        ("FOLDER", lambda record: os.path.join(record["root"], *record["folder"].split("/"))),
     ),
 }

@@ -10,6 +10,7 @@ _ELEMENT = struct.Struct("<HHI")  # group, element, length
 _U16 = struct.Struct("<H")
 
 NO_DATA_SET = 0x0101  # Command Data Set Type: the only value that says so (PS3.7 E.1)
+WITH_DATA_SET = 0x0000  # any other value would do
 RESPONSE_BIT = 0x8000
 
 
@@ -32,7 +33,9 @@ class CommandField(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class CommandSet:
-    """The elements a Storage SCP reads or writes; None where an element is absent. Others are passed over.
+    """The elements a Storage and Storage Commitment SCP reads or writes; None where one is absent.
+
+    Others are passed over.
 
     Priority is read by nobody, but a C-STORE-RQ must have it (PS3.7 9.3.1.1): what sends to us in tests writes it.
     """
@@ -46,6 +49,10 @@ class CommandSet:
     priority: int | None = None
     status: int | None = None
     error_comment: str | None = None
+    requested_sop_class_uid: str | None = None
+    requested_sop_instance_uid: str | None = None
+    event_type_id: int | None = None
+    action_type_id: int | None = None
 
     @property
     def has_data_set(self) -> bool:
@@ -59,6 +66,7 @@ class CommandSet:
 # PS3.7 table E.1-1: element number -> field, VR. In the order in which they are written.
 _ELEMENTS: dict[int, tuple[str, str]] = {
     0x0002: ("affected_sop_class_uid", "UI"),
+    0x0003: ("requested_sop_class_uid", "UI"),
     0x0100: ("command_field", "US"),
     0x0110: ("message_id", "US"),
     0x0120: ("message_id_being_responded_to", "US"),
@@ -67,6 +75,9 @@ _ELEMENTS: dict[int, tuple[str, str]] = {
     0x0900: ("status", "US"),
     0x0902: ("error_comment", "LO"),
     0x1000: ("affected_sop_instance_uid", "UI"),
+    0x1001: ("requested_sop_instance_uid", "UI"),
+    0x1002: ("event_type_id", "US"),
+    0x1008: ("action_type_id", "US"),
 }
 assert {name for name, _ in _ELEMENTS.values()} == {field.name for field in fields(CommandSet)}
 

@@ -7,12 +7,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TypeAlias
 
-from dcmstore import index, needs, profile, values, wiring
+from dcmstore import follow_up, index, needs, profile, values, wiring
 from dcmstore.audit.sinks import LOCAL_LOG
 from dcmstore.audit.syslog import THIS_SYSTEM
 from dcmstore.config import Configuration
 from dcmstore.doctor.findings import Finding, Kind, fail, note, ok
 from dcmstore.errors import ConfigurationError, reason_of
+from dcmstore.hooks import checking
 from dcmstore.hosts import HostRule, host_rule
 from dcmstore.profile import Profile
 from dcmstore.settings import KEYS, Settings, shown
@@ -68,6 +69,18 @@ def _index_findings(configuration: Configuration) -> Iterator[Finding]:
     if configuration.settings.index:
         index.require("index= 1")
         yield ok(f"index {wiring.index_path_of(configuration)}: `dcmstore list` and `dcmstore verify` ask it")
+
+
+def _hook_findings(configuration: Configuration) -> Iterator[Finding]:
+    settings = configuration.settings
+    follow_up.require(configuration)
+    everything = []
+    for key, hook in follow_up.require_hooks(configuration):
+        everything.append(hook)
+        yield from (fail(f"{key}= {hook}: {text}") for text in checking.lacks(hook))
+        yield from (note(text) for text in checking.notes(hook, settings.webhook_secret))
+    if problem := checking.secret_problem(everything, settings.webhook_secret):
+        yield fail(problem)
 
 
 def _tls_findings(configuration: Configuration) -> Iterator[Finding]:
@@ -127,6 +140,7 @@ _WIRED: tuple[Callable[[Configuration], Iterator[Finding]], ...] = (
     _access_findings,
     _audit_findings,
     _index_findings,
+    _hook_findings,
 )
 
 

@@ -1,49 +1,37 @@
-"""entries <-> rows: the file of the index, and what goes wrong with it in words that say what to do."""
+"""entries <-> rows: what is written into the index, and what it knows."""
 
-import contextlib
 import os
-import secrets
-import sqlite3
-import sys
 import unicodedata
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, Engine, Row, Select, Table, create_engine, delete, event, func, select, update
+from sqlalchemy import Connection, Select, Table, delete, func, select, update
 from sqlalchemy.dialects.sqlite import insert
-from sqlalchemy.exc import DBAPIError, SQLAlchemyError
-from sqlalchemy.pool import NullPool
 
-from dcmstore.errors import DcmStoreError, reason_of
 from dcmstore.index import tables
 from dcmstore.index.entries import Entry, Root, Series, Study
 from dcmstore.index.tables import instances, series, state, studies
-from dcmstore.storage import files
+from dcmstore.sqlite import Contents, SqliteFile, SqliteTrouble
 
-REBUILD = "`dcmstore reindex` builds a new one"
 AT_ONCE = 500  # paths in one question; SQLite takes 32766, and 999 before 3.32
 
 # What an entry says of a file: what it is, and how it came
 _IDENTITY = ("sop_instance_uid", "sop_class_uid", "instance_number", "transfer_syntax", "size", "modified", "sha256")
 _ORIGIN = ("calling_ae_title", "host", "stored_at")
-_ADVICE = (
-    ("database is locked", "another program has it open for writing: end that, or wait until it is done"),
-    ("disk is full", "make room on that disk"),
-    ("disk I/O error", "see to that disk or share"),
-    ("unable to open", "let the user that runs dcmstore read and write it and its folder, or use sudo"),
-    ("readonly", "let the user that runs dcmstore write it and its folder, or use sudo"),
-    ("malformed", REBUILD),
-    ("not a database", REBUILD),
-)
 
 
-class IndexTrouble(DcmStoreError):
+class IndexTrouble(SqliteTrouble):
     """The index can't be read or written; the text says what to do. `is_damaged` where only a new one will do."""
 
-    def __init__(self, path: str, reason: str, advice: str, *, is_damaged: bool = False) -> None:
-        super().__init__(f"{path}: {reason}; {advice}")
-        self.is_damaged = is_damaged
+
+_CONTENTS = Contents(
+    state,
+    tables.SCHEMA,
+    "NORMAL",  # what a power cut takes of the last transactions, the walk at the next start finds
+    IndexTrouble,
+    ("there is no index yet", "`index= 1` lets the receiver write it, `dcmstore reindex` makes it from the folders"),
+    "`dcmstore reindex` builds a new one",
+)
 
 
 class Known(NamedTuple):
@@ -58,110 +46,11 @@ class Known(NamedTuple):
     sop_instance_uid: str
 
 
-class Database:
-    """The index, open on the thread that made it; `close` at the end. Everything here raises IndexTrouble.
-
-    `patience` is how many seconds it waits for another process that is writing. One that `may_write` is made where
-    there is none, and belongs to who has the folder `like`: then the receiver can use what root has made.
-    """
+class Database(SqliteFile):
+    """The index, as SqliteFile has it. Everything here raises IndexTrouble."""
 
     def __init__(self, path: str, *, may_write: bool = True, like: str = "", patience: float = 30.0) -> None:
-        self.path = path
-        self.is_new = False
-        self._may_write = may_write
-        self._patience = patience
-        with self.troubles():
-            if may_write and like:
-                _make(path, like)
-            self._engine = self._new_engine()
-            try:
-                self._open()
-            except BaseException:
-                self.close()
-                raise
-
-    def close(self) -> None:
-        if connection := getattr(self, "_connection", None):
-            with contextlib.suppress(SQLAlchemyError, sqlite3.Error):
-                connection.close()
-        self._engine.dispose()
-
-    @contextlib.contextmanager
-    def troubles(self) -> Iterator[None]:
-        try:
-            yield
-        except (SQLAlchemyError, sqlite3.Error, OSError) as error:
-            raise self._trouble(error) from error
-
-    @contextlib.contextmanager
-    def transaction(self) -> Iterator[Connection]:
-        """Everything in it or nothing."""
-        with self.troubles(), self._connection.begin():
-            yield self._connection
-
-    def rows(self, question: Select[Any]) -> Sequence[Row[Any]]:
-        with self.transaction() as connection:
-            return connection.execute(question).all()
-
-    # --- opening ---------------------------------------------------------------------------------
-
-    def _new_engine(self) -> Engine:
-        mode = "rwc" if self._may_write else "ro"
-        uri = Path(self.path).absolute().as_uri() + f"?mode={mode}"
-
-        def connect() -> sqlite3.Connection:
-            return sqlite3.connect(uri, uri=True, timeout=self._patience, isolation_level=None)
-
-        engine = create_engine("sqlite://", creator=connect, poolclass=NullPool)
-        begin = "BEGIN IMMEDIATE" if self._may_write else "BEGIN"  # who reads first and then writes can't wait
-
-        @event.listens_for(engine, "begin")
-        def _(connection: Connection) -> None:
-            connection.exec_driver_sql(begin)
-
-        return engine
-
-    def _open(self) -> None:
-        if not self._may_write:
-            os.stat(self.path)
-        self._connection = self._engine.connect()
-        self._identity = _identity(self.path)
-        if self._may_write:
-            # What a power cut takes of the last transactions, the walk at the next start finds.
-            for pragma in ("journal_mode=WAL", "synchronous=NORMAL", "foreign_keys=ON"):
-                self._raw(f"PRAGMA {pragma}")
-        with self.transaction() as connection:
-            if self._may_write and not self._raw("SELECT 1 FROM sqlite_master LIMIT 1"):
-                tables.metadata.create_all(connection)
-                connection.execute(state.insert().values(name="schema", value=tables.SCHEMA))
-                connection.execute(state.insert().values(name="made", value=secrets.token_hex(16)))
-                self.is_new = True
-            found = {row[0]: row[1] for row in connection.execute(select(state))}
-        schema, self.made = found.get("schema"), found.get("made", "")
-        if schema != tables.SCHEMA:
-            reason = f"has the format {schema}, and this version of dcmstore has {tables.SCHEMA}"
-            raise IndexTrouble(self.path, reason, REBUILD, is_damaged=True)
-
-    def _raw(self, statement: str) -> list[Any]:
-        """Around SQLAlchemy's transactions: a PRAGMA within one does nothing."""
-        raw = self._connection.connection.dbapi_connection
-        assert isinstance(raw, sqlite3.Connection)
-        return raw.execute(statement).fetchall()
-
-    @property
-    def is_replaced(self) -> bool:
-        """True where another file stands in its place, or none."""
-        return _identity(self.path) != self._identity
-
-    def _trouble(self, error: Exception) -> IndexTrouble:
-        if isinstance(error, FileNotFoundError):
-            advice = "`index= 1` lets the receiver write it, `dcmstore reindex` makes it from the folders"
-            return IndexTrouble(self.path, "there is no index yet", advice)
-        if isinstance(error, OSError):
-            return IndexTrouble(self.path, reason_of(error), "see to that disk or share")
-        reason = str(error.orig if isinstance(error, DBAPIError) and error.orig else error).splitlines()[0]
-        advice = next((advice for words, advice in _ADVICE if words in reason), REBUILD)
-        return IndexTrouble(self.path, reason, advice, is_damaged=advice is REBUILD)
+        super().__init__(path, _CONTENTS, may_write=may_write, like=like, patience=patience)
 
     # --- state -----------------------------------------------------------------------------------
 
@@ -298,24 +187,3 @@ def _row(entry: Entry, series_id: int) -> dict[str, Any]:
 def _chunks(paths: Sequence[str]) -> Iterator[Sequence[str]]:
     for start in range(0, len(paths), AT_ONCE):
         yield paths[start : start + AT_ONCE]
-
-
-def _make(path: str, like: str) -> None:
-    """An empty file is an empty database."""
-    if sys.platform == "win32" or os.path.lexists(path):
-        return
-    descriptor = files.create(path)
-    try:
-        if os.geteuid() == 0:
-            status = os.stat(like)
-            os.fchown(descriptor, status.st_uid, status.st_gid)
-    finally:
-        os.close(descriptor)
-
-
-def _identity(path: str) -> tuple[int, int]:
-    try:
-        status = os.stat(path)
-    except OSError:
-        return 0, 0
-    return status.st_dev, status.st_ino

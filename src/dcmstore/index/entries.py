@@ -23,13 +23,14 @@ _STUDY_DESCRIPTION = 0x0008_1030
 _SERIES_DESCRIPTION = 0x0008_103E
 _PATIENT_BIRTH_DATE = 0x0010_0030
 _SERIES_INSTANCE_UID = 0x0020_000E
+_NUMBER_OF_STUDY_RELATED_INSTANCES = 0x0020_1208
 
 # fmt: off
 _WANTED = frozenset((
     header.SPECIFIC_CHARACTER_SET, header.SOP_CLASS_UID, header.SOP_INSTANCE_UID, _STUDY_DATE, _ACCESSION_NUMBER,
     header.MODALITY, _STUDY_DESCRIPTION, _SERIES_DESCRIPTION, header.PATIENT_NAME, header.PATIENT_ID,
     _PATIENT_BIRTH_DATE, header.STUDY_INSTANCE_UID, _SERIES_INSTANCE_UID, header.STUDY_ID, header.SERIES_NUMBER,
-    header.INSTANCE_NUMBER,
+    header.INSTANCE_NUMBER, _NUMBER_OF_STUDY_RELATED_INSTANCES,
 ))
 # fmt: on
 _MEDIA_STORAGE_DIRECTORY = "1.2.840.10008.1.3.10"
@@ -92,6 +93,7 @@ class Entry:
     study: Study
     series: Series
     is_new: bool  # it came now: what the index knows of how it came is replaced
+    announced: str  # how many instances its study has, where a sender says so
 
 
 def moment(seconds: float) -> str:
@@ -160,6 +162,7 @@ def read(root: Root, path: str, came: Came | None = None) -> Entry:
             values.text(_SERIES_DESCRIPTION),
         ),
         is_new=came.is_new,
+        announced=values.plain(_NUMBER_OF_STUDY_RELATED_INSTANCES),
     )
 
 

@@ -6,11 +6,11 @@ import contextlib
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeAlias
 
 from dcmstore.errors import CannotUnderstand, DcmStoreError
 from dcmstore.index import entries, mark
-from dcmstore.index.entries import Came, Root
+from dcmstore.index.entries import Came, Entry, Root
 from dcmstore.index.mark import Mark
 from dcmstore.index.notes import MAX_NOTES, Note, Notes
 
@@ -27,6 +27,41 @@ RETRY = (2.0, 5.0, 15.0, 60.0, 300.0)  # seconds until a database that made trou
 PATIENCE = 3.0  # seconds to wait for another process that is writing
 
 Report: TypeAlias = Callable[..., None]
+LOOK = 1.0  # seconds between looks at what is due because time has passed
+
+
+class Arrival(NamedTuple):
+    """An entry, when it came, and over which association: 0 for none, as for what a walk has found just then.
+
+    `at` is on the monotonic clock.
+    """
+
+    entry: Entry
+    at: float
+    association: int = 0
+
+
+class Follower(Protocol):
+    """Who acts upon what came. For the index's thread; what is raised is told, and done again."""
+
+    @property
+    def began(self) -> Callable[[int], None]:
+        """An association, before its first instance, and `ended` after its last; for any thread, and never raise."""
+
+    @property
+    def ended(self) -> Callable[[int], None]: ...
+
+    def entered(self, arrivals: Sequence[Arrival]) -> None:
+        """What is about to be entered; after a fault the same may come again."""
+
+    def is_due(self, now: float) -> bool: ...
+
+    def look(self, now: float) -> None:
+        """Time has passed, and all that came before `now` is entered."""
+
+    def close(self) -> None: ...
+
+
 Roots: TypeAlias = Callable[[], Sequence[Root]]
 
 
@@ -41,12 +76,20 @@ class Indexer:
     """
 
     def __init__(
-        self, path: str, roots: Roots, report: Report, *, keeps_whole: bool = True, max_notes: int = MAX_NOTES
+        self,
+        path: str,
+        roots: Roots,
+        report: Report,
+        *,
+        follower: Follower | None = None,
+        keeps_whole: bool = True,
+        max_notes: int = MAX_NOTES,
     ) -> None:
         """`path` is the database's. Takes the mark of a clean end away, so make it before anything is stored."""
         self._path = path
         self._roots = roots
         self._report = report
+        self._follower = follower
         self._keeps_whole = keeps_whole
         self._wake = threading.Event()
         self._is_closing = threading.Event()
@@ -76,6 +119,15 @@ class Indexer:
         if self._thread.ident is None:
             self._thread.start()
 
+    def began(self, association: int) -> None:
+        """An association is about to bring its first file. Cheap; never waits, never raises. So is `ended`."""
+        if self._follower is not None:
+            self._follower.began(association)
+
+    def ended(self, association: int) -> None:
+        if self._follower is not None:
+            self._follower.ended(association)
+
     def add(
         self,
         root: str,
@@ -85,9 +137,11 @@ class Indexer:
         calling_ae_title: str,
         host: str,
         is_new: bool,
+        association: int = 0,
     ) -> None:  # hot: bench
         """Take a note of a file that was acknowledged. Cheap; never waits, never raises."""
-        self._notes.add(Note(root, folders, file_name, calling_ae_title, host, time.time(), is_new))
+        now, at = time.time(), time.monotonic()
+        self._notes.add(Note(root, folders, file_name, calling_ae_title, host, now, is_new, association, at))
         if self._is_ending:  # a connection that outlives its server
             self._mark.forget()
 
@@ -118,10 +172,10 @@ class Indexer:
     def _run(self) -> None:
         self._wake.set()  # to open the database, and to see whether something is missing
         while not self._is_closing.is_set():
-            self._wake.wait()
-            self._is_closing.wait(GATHER)
-            self._wake.clear()
-            while not self._is_closing.is_set() and self._has_work:
+            if self._wake.wait(None if self._follower is None else LOOK):
+                self._is_closing.wait(GATHER)
+                self._wake.clear()
+            while not self._is_closing.is_set() and (self._has_work or self._is_time_to_look):
                 self._turn()
         self._finish()
 
@@ -138,6 +192,22 @@ class Indexer:
     def _has_all(self) -> bool:
         is_whole = self._is_whole and not (self._keeps_whole and self._notes.dropped)
         return is_whole and not self._is_waiting
+
+    @property
+    def _is_time_to_look(self) -> bool:
+        """True where something is due because time has passed; not while a walk may find a part of it."""
+        return self._follower is not None and self._is_whole and self._follower.is_due(self._known_up_to())
+
+    def _known_up_to(self) -> float:
+        """The moment up to which everything that came is entered."""
+        now = time.monotonic()  # first: what is noted after it came after it
+        oldest = self._batch[0] if self._batch else self._notes.oldest()
+        return oldest.at if oldest is not None else now
+
+    @property
+    def has_all(self) -> bool:
+        """True where the index has everything that was stored."""
+        return self._has_all
 
     def _turn(self) -> None:
         """One step, and the rest behind it or after a failure."""
@@ -168,6 +238,8 @@ class Indexer:
             self._told = reason
 
     def _step(self) -> None:
+        if self._is_time_to_look and self._follower is not None:
+            self._follower.look(self._known_up_to())
         database = self._opened()
         if not self._batch:
             self._batch = self._notes.take(BATCH)
@@ -200,6 +272,8 @@ class Indexer:
 
     def _close_database(self) -> None:
         database, self._database = self._database, None
+        if self._follower is not None:
+            self._follower.close()
         if database is not None:
             database.close()
         if self._walk is not None:
@@ -207,19 +281,21 @@ class Indexer:
 
     def _enter(self, database: Database, notes: list[Note]) -> None:
         roots = {root.system: root for root in self._roots()}
-        read = []
+        arrivals = []
         for note in notes:
             root = roots.get(note.root) or Root(note.root, note.root)
             if not note.is_new and database.known(root.name, [note.path]):
                 continue
             came = Came(note.calling_ae_title, note.host, note.came, note.is_new)
             try:
-                read.append(entries.read(root, note.path, came))
+                arrivals.append(Arrival(entries.read(root, note.path, came), note.at, note.association))
             except (FileNotFoundError, CannotUnderstand):
                 continue  # gone again, or written over by somebody
             except OSError:
                 self._may_lack = True
-        database.write(read)
+        if self._follower is not None:
+            self._follower.entered(arrivals)
+        database.write([arrival.entry for arrival in arrivals])
 
     # --- catching up -----------------------------------------------------------------------------
 
@@ -231,7 +307,7 @@ class Indexer:
         from dcmstore.index import walk
 
         if self._walk is None:
-            self._walk = walk.catch_up(database, self._roots())
+            self._walk = walk.catch_up(database, self._roots(), self._found)
             self._walk_began, self._walk_entered = time.monotonic(), 0
         added = next(self._walk, None)
         if added is not None:
@@ -240,6 +316,12 @@ class Indexer:
         self._walk, self._is_whole = None, True
         seconds = f"{time.monotonic() - self._walk_began:.1f}"
         self._report("index.caught_up", files=self._walk_entered, seconds=seconds)
+
+    def _found(self, found: Sequence[Entry]) -> None:
+        """What a walk is about to enter."""
+        if self._follower is not None:
+            now = time.monotonic()
+            self._follower.entered([Arrival(entry, now) for entry in found])
 
     # --- the end ---------------------------------------------------------------------------------
 

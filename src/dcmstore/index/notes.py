@@ -21,6 +21,8 @@ class Note(NamedTuple):
     host: str
     came: float  # seconds of the system's clock
     is_new: bool
+    association: int  # 0 where it came over none
+    at: float  # on a clock that is never set
 
     @property
     def path(self) -> str:
@@ -48,6 +50,13 @@ class Notes:
         else:
             self.dropped += 1
         self._wake()
+
+    def oldest(self) -> Note | None:
+        """Which `take` would give first."""
+        try:
+            return self._notes[0]
+        except IndexError:
+            return None
 
     def take(self, number: int) -> list[Note]:
         """The oldest notes, so many at most. Only one thread may call it."""

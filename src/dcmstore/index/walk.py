@@ -1,7 +1,7 @@
 """root folders -> the files in them that the index lacks, some at a time."""
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from dcmstore.errors import CannotUnderstand
@@ -82,16 +82,20 @@ def as_they_are(root: Root, read: Iterable[Entry]) -> list[Entry]:
     return kept
 
 
-def catch_up(database: Database, roots: Iterable[Root]) -> Iterator[int]:
+def catch_up(
+    database: Database, roots: Iterable[Root], found_new: Callable[[Sequence[Entry]], None] = lambda _: None
+) -> Iterator[int]:
     """Enter what the index does not have at all, a part at each step; yields how many files were entered at it.
 
-    What it has and what is different now stays as it is there, for `verify` to find.
+    `found_new` is told of them before. What it has and what is different now stays as it is there, for `verify` to
+    find.
     """
     for root in roots:
         for found in files_of(root):
             known = database.known(root.name, [file.path for file in found])
             read = read_all(root, [file.path for file in found if file.path not in known])
             added = as_they_are(root, read)
+            found_new(added)
             database.write(added)
             yield len(added)
 

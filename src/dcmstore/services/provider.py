@@ -3,7 +3,8 @@
 from collections.abc import Mapping
 from typing import Protocol
 
-from dcmstore import uids
+from dcmstore import commitment, uids
+from dcmstore.commitment.line import Line
 from dcmstore.dimse import command
 from dcmstore.dimse.command import CommandField, CommandSet
 from dcmstore.dimse.message import MessageAssembly
@@ -11,6 +12,9 @@ from dcmstore.dimse.status import Status
 from dcmstore.errors import AbortReason, AbortSource, ProtocolError
 from dcmstore.services.operation import Answer, Operation, Outcome, Request, refuse
 from dcmstore.ul.framing import Fragment
+
+# What may be asked on a context; on all others C-STORE
+_REQUESTS = {uids.VERIFICATION: CommandField.C_ECHO_RQ, commitment.SOP_CLASS: CommandField.N_ACTION_RQ}
 
 
 class Service(Protocol):
@@ -23,7 +27,7 @@ class ServiceProvider:
     """Performs what one association asks for, one message at a time.
 
     `contexts` maps the accepted presentation context IDs to (abstract syntax, transfer syntax); `services` maps a
-    command field to the service that performs it.
+    command field to the service that performs it. Where there is a `line`, it takes the responses.
     """
 
     def __init__(
@@ -31,10 +35,12 @@ class ServiceProvider:
         contexts: Mapping[int, tuple[str, str]],
         services: Mapping[int, Service],
         calling_ae_title: str,
+        line: Line | None = None,
     ) -> None:
         self._contexts = contexts
         self._services = services
         self._calling_ae_title = calling_ae_title
+        self._line = line
         self._assembly = MessageAssembly()
         self._operation: Operation | None = None
 
@@ -75,6 +81,8 @@ class ServiceProvider:
             )
         if command_set.command_field == CommandField.C_CANCEL_RQ:
             return Answer(Outcome(None))  # nothing that could be cancelled runs here (PS3.7 9.3.2.3)
+        if self._line is not None and command_set.is_response and self._line.answer(context_id, command_set):
+            return Answer(Outcome(None))
         if command_set.is_response or command_set.message_id is None:
             raise ProtocolError(
                 "command set",
@@ -88,7 +96,7 @@ class ServiceProvider:
         if service is None:
             name = command.name_of(command_set.command_field)
             return refuse(request, Status.UNRECOGNIZED_OPERATION, f"{name} is not offered here")
-        if (command_set.command_field == CommandField.C_ECHO_RQ) is not (abstract_syntax == uids.VERIFICATION):
+        if command_set.command_field != _REQUESTS.get(abstract_syntax, CommandField.C_STORE_RQ):
             return refuse(
                 request, Status.SOP_CLASS_NOT_SUPPORTED, f"not on a context of {uids.name_of(abstract_syntax)}"
             )

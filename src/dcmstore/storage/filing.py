@@ -1,11 +1,13 @@
 """header + policy -> path: the only place where a peer's text becomes a path, name by name (names.py)."""
 
+import hashlib
 import itertools
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from enum import Enum
+from typing import NamedTuple
 
-from dcmstore.storage import header, names
+from dcmstore.storage import header, names, text
 from dcmstore.storage.names import NO_PATIENT_ID, NO_PATIENT_NAME, NO_SERIES_NUMBER, NO_STUDY_ID, Placeholder
 
 # PS3.4 table B.5-1: structured reports that are dose reports by their class
@@ -20,6 +22,7 @@ DOSE_SOP_CLASSES = frozenset(
 _SR_ROOT = "1.2.840.10008.5.1.4.1.1.88."
 # PS3.16 TID 10001, 10011, 10021 and 10030: the titles of dose reports, whatever class they travel in
 DOSE_TITLES = frozenset(((b"113701", b"DCM"), (b"113500", b"DCM"), (b"128401", b"DCM")))
+MAX_IDENTITY = 128  # characters; ten thousand of them are remembered, and a peer may send 16 kB each
 
 
 class Root(Enum):
@@ -34,7 +37,7 @@ class FilingPolicy:
     """Which levels the tree has and how files are named; the fields bear the names of their keys in the ini.
 
     `sr_sub` is None where the file does not say: then dose reports alone have a root of their own. `media_names`
-    is what `dicomdir= 1` needs: names that a DICOM file-set can hold.
+    is what `dicomdir= 1` needs: names that a DICOM file-set can hold. With `split_collisions` a folder has an owner.
     """
 
     folder_tree: bool = True
@@ -45,15 +48,29 @@ class FilingPolicy:
     sr_sub: bool | None = None
     image_name_index: bool = False
     media_names: bool = False
+    split_collisions: bool = False
+
+
+class Owner(NamedTuple):
+    """The patient or study that a folder is for. `tag` says which of the two: Patient ID or Study Instance UID."""
+
+    tag: int
+    identity: str
+    has_media_name: bool  # its folder lies in a DICOM file-set
 
 
 @dataclass(frozen=True, slots=True)
 class Destination:
-    """Where an instance belongs: a root, the folders below it from the outside in, and a file name."""
+    """Where an instance belongs: a root, the folders below it from the outside in, and a file name.
+
+    `owners` are those of the folders, None for one that is shared by whatever its parent holds; it is empty where
+    nothing is told apart, and owners.py gives the folders of others another name.
+    """
 
     root: Root
     folders: tuple[str, ...]
     file_name: str
+    owners: tuple[Owner | None, ...] = ()
 
     def file_names(self) -> Iterator[str]:
         """The file name, then the numbered ones to take while others hold it."""
@@ -93,7 +110,8 @@ def destination(
     has_tree = policy.rdsr_tree if root is Root.DOSE_REPORTS else policy.folder_tree
     if not has_tree:
         return Destination(root, (), names.file_name_of(sop_instance_uid))
-    return Destination(root, _folders(values, policy), _file_name(sop_instance_uid, values, policy))
+    owners = _owners(values, policy) if policy.split_collisions else ()
+    return Destination(root, _folders(values, policy), _file_name(sop_instance_uid, values, policy), owners)
 
 
 def quarantine(root: Root, sop_instance_uid: str) -> Destination:
@@ -116,6 +134,37 @@ def _folders(values: Mapping[int, bytes], policy: FilingPolicy) -> tuple[str, ..
     if policy.order_by_series:
         levels.append((header.SERIES_NUMBER, NO_SERIES_NUMBER))
     return master, *(name_of(values.get(tag, b""), character_set, placeholder) for tag, placeholder in levels)
+
+
+def identity_of(tag: int, values: Mapping[int, bytes]) -> str:
+    """Whom these header values belong to, never empty. A patient without an ID is known by name."""
+    if tag == header.STUDY_INSTANCE_UID:
+        return _bounded("study " + _plain(values.get(tag, b"")))
+    character_set = values.get(header.SPECIFIC_CHARACTER_SET, b"")
+    for tag, kind in ((header.PATIENT_ID, "patient "), (header.PATIENT_NAME, "name ")):
+        value = values.get(tag, b"")
+        if decoded := text.decode(value, character_set):
+            return _bounded(kind + (_plain(value) if "\ufffd" in decoded else decoded))  # U+FFFD: something was lost
+    return "nobody"
+
+
+def _plain(value: bytes) -> str:
+    return value.decode("latin-1").strip(" \0")
+
+
+def _bounded(identity: str) -> str:
+    return identity if len(identity) <= MAX_IDENTITY else hashlib.sha256(identity.encode("utf-8")).hexdigest()
+
+
+def _owners(values: Mapping[int, bytes], policy: FilingPolicy) -> tuple[Owner | None, ...]:
+    """Of each of `_folders`. Without a level for studies, what is below a patient's folder is for all of them."""
+    owners: list[Owner | None] = [Owner(header.PATIENT_ID, identity_of(header.PATIENT_ID, values), False)]
+    if policy.order_by_study:
+        study = identity_of(header.STUDY_INSTANCE_UID, values)
+        owners.append(Owner(header.STUDY_INSTANCE_UID, study, policy.media_names))
+    if policy.order_by_series:
+        owners.append(None)
+    return tuple(owners)
 
 
 def _file_name(sop_instance_uid: str, values: Mapping[int, bytes], policy: FilingPolicy) -> str:

@@ -4,6 +4,8 @@ import errno
 import os
 
 from dcmstore.storage import files, names
+from dcmstore.storage.filing import Owner
+from dcmstore.storage.owners import Owners
 
 MAX_KNOWN = 10_000  # folders remembered as existing, about 4 MB
 
@@ -12,15 +14,17 @@ class FolderTree:
     """The folders below one root; the root itself is never made here. `open` before use.
 
     On a disk that ignores upper and lower case, as Windows' do, `abc` and `ABC` would be one folder. The first one
-    keeps its name; the other gets a suffix, and the same one each time.
+    keeps its name; the other gets a suffix, and the same one each time. Folders that two studies or patients ask for
+    are told apart by `owners`, which all trees share.
     """
 
-    def __init__(self, root: str, *, durable: bool) -> None:
+    def __init__(self, root: str, *, durable: bool, owners: Owners) -> None:
         self._root = root
         self._durable = durable
+        self._owners = owners
         self._tells_case = True
         self._ours = ""
-        self._known: dict[tuple[str, ...], tuple[str, tuple[str, ...]]] = {}
+        self._known: dict[tuple[str | Owner | None, ...], tuple[str, tuple[str, ...]]] = {}
 
     def open(self, existing: str) -> None:
         """Find out whether the disk tells case, by something of ours in the root whose name has letters."""
@@ -31,29 +35,40 @@ class FolderTree:
         else:  # the disk is full
             self._tells_case = not files.IS_WINDOWS
 
-    def folder(self, wanted: tuple[str, ...]) -> tuple[str, tuple[str, ...]]:
-        """The path of these folders, and the names that they really have."""
-        known = self._known.get(wanted)
+    def folder(self, wanted: tuple[str, ...], owners: tuple[Owner | None, ...] = ()) -> tuple[str, tuple[str, ...]]:
+        """The path of these folders, and the names that they really have; `owners` as Destination has them."""
+        key = wanted + owners
+        known = self._known.get(key)
         if known is None:
             if len(self._known) >= MAX_KNOWN:
                 self._known.clear()
-            known = self._known[wanted] = self._make(wanted)
+            known = self._known[key] = self._make(wanted, owners)
         return known
 
     def forget(self) -> None:
         """Somebody removed a folder: look again next time."""
         self._known.clear()
 
-    def _make(self, wanted: tuple[str, ...]) -> tuple[str, tuple[str, ...]]:
+    def _make(self, wanted: tuple[str, ...], owners: tuple[Owner | None, ...]) -> tuple[str, tuple[str, ...]]:
         if not wanted:
             return self._root, ()
-        parent, above = self.folder(wanted[:-1])
+        parent, above = self.folder(wanted[:-1], owners[:-1])
         if not above:
             os.stat(self._ours)  # else the root's disk was unmounted; folders of the empty mount point would be hidden
-        name = self._make_in(parent, wanted[-1])
+        owner = owners[-1] if owners else None
+        name = self._make_in(parent, wanted[-1]) if owner is None else self._make_for(owner, parent, wanted[-1])
         if self._durable:
             files.sync_folder(parent)  # also when another association made it, which may not be that far yet
         return os.path.join(parent, name), (*above, name)
+
+    def _make_for(self, owner: Owner, parent: str, wanted: str) -> str:
+        """The same as `_make_in`, but where the folder is somebody else's, it is another one."""
+        with self._owners.lock:  # until it is made: who then finds it missing knows that somebody removed it
+            wanted = self._free_of_case(parent, wanted)
+            path = os.path.join(parent, wanted)
+            if not os.path.lexists(path) and self._owners.forget(path):
+                self.forget()
+            return self._make_in(parent, self._owners.name_for(owner, parent, wanted))
 
     def _make_in(self, parent: str, wanted: str) -> str:
         """Make a folder, unless it is there; return the name that it really has."""

@@ -17,6 +17,7 @@ from dcmstore.storage.filing import Destination, FilingPolicy, Root
 from dcmstore.storage.folders import FolderTree
 from dcmstore.storage.header import HeaderReader
 from dcmstore.storage.incoming import IncomingFolder
+from dcmstore.storage.owners import Owners
 from dcmstore.storage.part10 import FileMeta
 from dcmstore.storage.space import Allowance, FreeSpace, SizeLimits
 
@@ -104,7 +105,8 @@ class Store:
         self.incoming = {root: IncomingFolder(path) for root, path in self.roots.items()}
         self.free = {root: FreeSpace(root.value, path, limits.min_free) for root, path in self.roots.items()}
         self.max_object = limits.max_object
-        self.trees = {root: FolderTree(path, durable=durable) for root, path in self.roots.items()}
+        owners = Owners()
+        self.trees = {root: FolderTree(path, durable=durable, owners=owners) for root, path in self.roots.items()}
 
     def open(self) -> int:
         """Get ready; return how many unfinished objects of a crashed run were removed. Raises OSError."""
@@ -249,13 +251,13 @@ class IncomingInstance:
             self._root = destination.root  # an error from here on is that root's
             self._path = self._store.incoming[self._root].take_over(self._path, durable=self._store.durable)
         tree = self._store.trees[destination.root]
-        folder, folders = tree.folder(destination.folders)
+        folder, folders = tree.folder(destination.folders, destination.owners)
         try:
             file_name, outcome = self._place(folder, destination, duplicates)
         except FileNotFoundError:  # the folder was removed since we made it, unless all is gone
             os.stat(self._path)
             tree.forget()
-            folder, folders = tree.folder(destination.folders)
+            folder, folders = tree.folder(destination.folders, destination.owners)
             file_name, outcome = self._place(folder, destination, duplicates)
         if self._store.durable:
             files.sync_folder(folder)

@@ -85,6 +85,11 @@ class Association:
         self._expect(State.ESTABLISHED)
         return pdu.encode_p_data(context_id, command_set, is_command=True, peer_max_length=self.peer_max_length)
 
+    def send_data_set(self, context_id: int, data_set: bytes) -> bytes:
+        """DT-1: the data set behind a command set that announced one."""
+        self._expect(State.ESTABLISHED)
+        return pdu.encode_p_data(context_id, data_set, is_command=False, peer_max_length=self.peer_max_length)
+
     def release(self) -> bytes:
         """AR-4: answer the peer's release request; the peer closes."""
         self._expect(State.AWAITING_RELEASE_RESPONSE)

@@ -1,7 +1,7 @@
 """A-ASSOCIATE-RQ + policy -> A-ASSOCIATE-AC or -RJ: a pure function (PS3.8 9.3, PS3.7 annex D)."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from dcmstore import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME, uids
 from dcmstore.ul.items import (
@@ -77,6 +77,8 @@ class Policy:
     prefer_syntax: str = "uncompressed"  # a key of PREFERENCES
     # SOP class -> transfer syntaxes, the preferred one first. The two fields above count only without it.
     profile: Mapping[str, tuple[str, ...]] | None = None
+    # The same for what is no storage, Verification aside; counts whatever the three fields above say
+    others: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
 
 def negotiate(request: AAssociateRQ, policy: Policy) -> AAssociateAC | AAssociateRJ:
@@ -126,7 +128,7 @@ def _storage_by_negotiation(info: UserInformation) -> frozenset[str]:
 def _negotiate_context(
     context: ProposedContext, policy: Policy, stored_by_negotiation: frozenset[str]
 ) -> NegotiatedContext:
-    if not _is_supported(context.abstract_syntax, policy, stored_by_negotiation):
+    if not is_supported(context.abstract_syntax, policy, stored_by_negotiation):
         result = ContextResult.ABSTRACT_SYNTAX_NOT_SUPPORTED
         return NegotiatedContext(context.context_id, result, uids.IMPLICIT_VR_LITTLE_ENDIAN)
     chosen = _choose_transfer_syntax(context, policy)
@@ -136,11 +138,11 @@ def _negotiate_context(
     return NegotiatedContext(context.context_id, ContextResult.ACCEPTANCE, chosen)
 
 
-def _is_supported(abstract_syntax: str, policy: Policy, stored_by_negotiation: frozenset[str]) -> bool:
-    """Verification, then what the profile lists; without one storage, and what nobody registered but somebody sends."""
+def is_supported(abstract_syntax: str, policy: Policy, stored_by_negotiation: frozenset[str] = frozenset()) -> bool:
+    """Other services, what the profile lists; without one storage, and what nobody registered but somebody sends."""
     if not uids.is_uid(abstract_syntax):  # it would stand in every file of this context
         return False
-    if abstract_syntax == uids.VERIFICATION:
+    if abstract_syntax == uids.VERIFICATION or abstract_syntax in policy.others:
         return True
     if policy.profile is not None:
         return abstract_syntax in policy.profile
@@ -152,14 +154,16 @@ def _is_supported(abstract_syntax: str, policy: Policy, stored_by_negotiation: f
 
 
 def _choose_transfer_syntax(context: ProposedContext, policy: Policy) -> str:
-    """The profile's first that is proposed, or nothing; without a profile the preference decides.
+    """The first of what is listed that is proposed, or nothing; without a profile the preference decides.
 
     What is no UID does not count as proposed. Verification has no data set, so none of its transfer syntaxes is
     refused: a C-ECHO works whatever the profile says.
     """
     proposed = tuple(syntax for syntax in context.transfer_syntaxes if uids.is_uid(syntax))
-    if policy.profile is not None:
+    listed = policy.others.get(context.abstract_syntax)
+    if listed is None and policy.profile is not None:
         listed = policy.profile.get(context.abstract_syntax, ())
+    if listed is not None:
         chosen = next((syntax for syntax in listed if syntax in proposed), "")
         if chosen or context.abstract_syntax != uids.VERIFICATION:
             return chosen

@@ -140,6 +140,19 @@ class ForIndex:
     calling_ae_title: str
     host: str
     is_new: bool
+    association: int
+
+
+@dataclass(frozen=True, slots=True)
+class Began:
+    """An association, before its first file; as `events.FileIndex` has it. So is Ended."""
+
+    association: int
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    association: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,5 +163,12 @@ class ForTrail:
     counts: Mapping[Transferred, int]
 
 
-News: TypeAlias = InFolder | ForIndex | ForTrail
+@dataclass(frozen=True, slots=True)
+class Gone:
+    """A process that served is gone, and its associations with it. The pool says so."""
+
+    process: int
+
+
+News: TypeAlias = InFolder | ForIndex | Began | Ended | ForTrail | Gone
 Told: TypeAlias = Ready | Taken | Asked | Dismissed | Closed | Alive | Lines | Seldom | News

@@ -209,6 +209,7 @@ class Worker:
         while self.handed:
             _, handed = self.handed.popitem()
             handed.end(handed.stored)
+        self._pool.on_news(messages.Gone(self._process.pid))
         return code
 
 

@@ -1,0 +1,224 @@
+"""settings -> what follows a store in a receiver with an index: studies, jobs, and those that do them.
+
+Everything here is behind the acknowledgement. The index's thread makes jobs of what came, `runner` has them done.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Protocol, TypeAlias
+
+from dcmstore import commitment, hooks, wiring
+from dcmstore.afterwards import Afterwards, Planner
+from dcmstore.commitment.checking import Checker
+from dcmstore.commitment.handler import CommitmentHandler
+from dcmstore.commitment.line import Lines
+from dcmstore.commitment.reporting import Reporter, Way
+from dcmstore.config import Configuration
+from dcmstore.errors import ConfigurationError
+from dcmstore.events import process_of
+from dcmstore.forwarding import peers, planning
+from dcmstore.forwarding.sending import ForwardHandler
+from dcmstore.hooks import checking
+from dcmstore.hooks import lines as hook_lines
+from dcmstore.hooks import planning as hook_planning
+from dcmstore.hooks.command import CommandHandler
+from dcmstore.hooks.copying import CopyHandler
+from dcmstore.hooks.lines import Hook
+from dcmstore.hooks.webhook import WebhookHandler
+from dcmstore.jobs.opening import Intake
+from dcmstore.jobs.runner import Runner
+from dcmstore.jobs.work import Facts, Handler, Job
+from dcmstore.logs import Log
+from dcmstore.services.commitment import CommitmentService
+from dcmstore.settings import Settings
+from dcmstore.storage import files
+from dcmstore.studies.associations import Associations
+from dcmstore.ul import negotiation
+
+if TYPE_CHECKING:
+    from dcmstore.index.indexer import Indexer
+    from dcmstore.studies.tracker import Tracker
+
+CLOSE_WAIT = 10.0  # seconds that jobs in hand get to end; what does not is done again
+_LEVELS = {"queue.failed": "error", "job.dead": "error", "job.fault": "error", "job.failed": "warning"}
+_LEVELS |= {"job.done": "debug", "commitment.failed": "warning", "forward.warned": "warning"}
+
+_InForce: TypeAlias = Callable[[], Settings]
+
+
+class _Closing(Handler, Protocol):
+    """A handler that lets go of what it has in hand."""
+
+    def close(self) -> None: ...
+
+
+class FollowUp:
+    """What follows a store; `index` is told of each. `start` it when the receiver listens."""
+
+    def __init__(
+        self,
+        configuration: Configuration,
+        log: Log,
+        settings_in_force: _InForce,
+        sop_classes: Callable[[], Mapping[str, tuple[str, ...]] | None],
+        resources: contextlib.ExitStack,
+    ) -> None:
+        """`sop_classes` are those that a profile alone accepts. `resources` ends it. Raises ConfigurationError."""
+        self._log = log
+        self._settings = settings_in_force
+        self._sop_classes = sop_classes
+        self._configuration = configuration
+        self._stopping = threading.Event()
+        self._path = str(wiring.queue_path_of(configuration))
+        self._like = os.path.dirname(self._path)
+        self._associations = Associations()
+        self._afterwards = self._made_afterwards()
+        self.index: Indexer = resources.enter_context(
+            wiring.indexer(configuration, log, settings_in_force, follower=self._afterwards)
+        )
+        self.commitment, handler = self._made_commitment()
+        self._handlers = self._made_handlers(configuration.settings)
+        all_handlers: dict[str, Handler] = {**self._handlers, commitment.JOB_KIND: handler}
+        self._runner = Runner(self._path, all_handlers, self._report, like=self._like)
+        resources.callback(self._end_jobs)  # before the index: what it still makes is done at the next start
+
+    def start(self) -> None:
+        """Harmless when it has been called before."""
+        self.index.start()
+        self._runner.start()
+
+    def ended_all(self, process: int) -> None:
+        """Those of a process that is gone."""
+        self._associations.ended_of(lambda association: process_of(association) == process)
+
+    def _end_jobs(self) -> None:
+        self._stopping.set()
+        for handler in self._handlers.values():
+            handler.close()
+        self._runner.close(CLOSE_WAIT)
+
+    def _report(self, event: str, /, **facts: object) -> None:
+        getattr(self._log, _LEVELS.get(event, "info"))(event, **facts)
+
+    # --- what is made ----------------------------------------------------------------------------
+
+    def _made_afterwards(self) -> Afterwards:
+        return Afterwards(
+            self._path,
+            self._like,
+            self._associations,
+            self._new_tracker,
+            lambda: self._settings().study_quiet,
+            partial(planners_of, self._settings),
+            self._root_key,
+            lambda: self._runner.wake(),
+            self._report,
+        )
+
+    def _new_tracker(self) -> Tracker:
+        from dcmstore.studies.tracker import Tracker
+
+        return Tracker(self._settings().study_quiet, self._root_key, self._associations)
+
+    def _made_handlers(self, settings: Settings) -> dict[str, _Closing]:
+        as_system = wiring.long_path if files.IS_WINDOWS else str
+        return {
+            hooks.COMMAND: CommandHandler(settings.hook_timeout, shows_patient=settings.log_patient),
+            hooks.WEBHOOK: WebhookHandler(settings.webhook_secret),
+            hooks.COPY: CopyHandler(as_system),
+            planning.KIND: ForwardHandler(
+                settings.local_ae,
+                lambda: peers.by_ae_title(self._settings().peers),
+                self._report,
+                system_path=as_system,
+            ),
+        }
+
+    def _made_commitment(self) -> tuple[CommitmentService, CommitmentHandler]:
+        lines = Lines()
+        reporter = Reporter(
+            lambda: self._settings().local_ae,
+            lambda: Way(self._settings().storage_commitment),
+            lambda ae_title: peers.by_ae_title(self._settings().peers).get(ae_title),
+            lines,
+        )
+        service = CommitmentService(self._add, reporter.obstacle, lines=lines)
+        checker = Checker(
+            lambda: wiring.index_database(self._configuration),
+            lambda: wiring.index_roots(self._settings()),
+            lambda: self.index.has_all,
+            self._supports,
+            self._stopping,
+        )
+        return service, CommitmentHandler(checker, reporter, service.under_way, self._report, self._committed)
+
+    def _add(self, jobs: Iterable[Job]) -> None:
+        """For any thread, each with a queue of its own."""
+        with contextlib.closing(Intake(self._path, self._like, self._runner.wake)) as intake:
+            intake.add(jobs)
+
+    def _committed(self, studies: Mapping[tuple[str, str], Collection[str]]) -> None:
+        """Commitment was asked for these instances; what was asked for is a word on how many a study has."""
+        from dcmstore.jobs.queue import Queue
+        from dcmstore.studies import rows
+
+        with contextlib.closing(Queue(self._path, like=self._like)) as queue, queue.transaction() as connection:
+            for key, sop_instance_uids in studies.items():
+                rows.committed(connection, key, sop_instance_uids)
+
+    def _supports(self, sop_class: str) -> bool:
+        policy = wiring.negotiation_policy_of(self._settings(), self._sop_classes())
+        return negotiation.is_supported(sop_class, policy)
+
+    def _root_key(self, folder: str) -> str:
+        named = {os.fspath(path): root for root, path in wiring.roots_of(self._settings()).items()}
+        return wiring.ROOT_KEYS.get(named[folder], "") if folder in named else ""
+
+
+def planners_of(settings_in_force: _InForce) -> Sequence[Planner]:
+    """What makes jobs by these settings."""
+    settings = settings_in_force()
+    forwards = forwards_of(settings)
+    hooks_of = {event: list(map(hook_lines.parse, value)) for event, value in hook_settings(settings).items()}
+
+    def plan_hooks(facts: Facts) -> Iterable[Job]:
+        return hook_planning.jobs_for(hooks_of.get(str(facts["event"]), []), facts)
+
+    return plan_hooks, partial(planning.jobs_for, forwards)
+
+
+def hook_settings(settings: Settings) -> dict[str, tuple[str, ...]]:
+    """The lines for each event."""
+    return {hooks.STORED: settings.on_stored, hooks.STUDY_COMPLETE: settings.on_study_complete}
+
+
+def require_hooks(configuration: Configuration) -> list[tuple[str, Hook]]:
+    """The hooks, each with its key. Raises ConfigurationError for one that could never work."""
+    settings = configuration.settings
+    found = []
+    for key, (event, written) in zip(("on-stored", "on-study-complete"), hook_settings(settings).items(), strict=True):
+        for hook in map(hook_lines.parse, written):
+            for text in checking.mistakes(hook, event, wiring.roots_of(settings).values()):
+                raise ConfigurationError(f"{key}= {hook}: {text}")
+            found.append((key, hook))
+    return found
+
+
+def require(configuration: Configuration) -> None:
+    """Raise ConfigurationError where what is wanted behind a store could never be done."""
+    settings = configuration.settings
+    wiring.require_index(settings)
+    forwards_of(settings)
+    require_hooks(configuration)
+    if settings.storage_commitment != "off" and settings.workers > 1:
+        raise ConfigurationError(f"workers= {settings.workers}: allowed is 1 with storage-commitment, which is not off")
+
+
+def forwards_of(settings: Settings) -> tuple[peers.Forward, ...]:
+    """Raises ConfigurationError for an AE title that is no peer."""
+    return peers.forwards_of(settings.forward_to, peers.by_ae_title(settings.peers))

@@ -1,0 +1,44 @@
+"""A request survives the queue, and the same one again is the same job."""
+
+from dataclasses import replace
+
+from dcmstore.commitment.action import Reference
+from dcmstore.commitment.asked import Asked
+from dcmstore.commitment.under_way import MAX_REMEMBERED, UnderWay
+from tests.commitment.support import TRANSACTION, ct
+from tests.support import CT, MR
+
+REFERENCES = (*ct("1.2.1", "1.2.2"), Reference(MR, "1.3.1"), Reference(CT, "1.2.3"))
+ASKED = Asked(TRANSACTION, REFERENCES, "CT1", "10.0.0.1", "2026-11-26T00:00:00.000+00:00", "token")
+
+
+def test_a_request_comes_out_of_a_job_as_it_went_in() -> None:
+    for asked in (ASKED, replace(ASKED, is_duplicate=True), replace(ASKED, line="")):
+        assert Asked.of(asked.job()) == asked
+
+
+def test_the_same_request_on_another_association_is_the_same_job() -> None:
+    again = replace(ASKED, line="another", asked_at="2026-11-26T01:00:00.000+00:00")
+    assert again.job().key == ASKED.job().key
+    assert replace(ASKED, references=ct("1.2.1")).job().key != ASKED.job().key
+    assert replace(ASKED, transaction_uid="1.2.9").job().key != ASKED.job().key
+
+
+def test_a_transaction_uid_is_free_again_once_it_was_reported() -> None:
+    under_way, other = UnderWay(), replace(ASKED, references=ct("1.2.9"))
+    assert under_way.began(ASKED)
+    assert under_way.began(ASKED)
+    assert not under_way.began(other)
+    assert under_way.began(replace(other, calling_ae_title="CT2"))
+    under_way.ended(other)
+    assert not under_way.began(other)
+    under_way.ended(ASKED)
+    assert under_way.began(other)
+
+
+def test_the_oldest_transactions_are_forgotten() -> None:
+    under_way = UnderWay()
+    for number in range(MAX_REMEMBERED + 1):
+        under_way.began(replace(ASKED, transaction_uid=f"1.2.{number}"))
+    assert under_way.began(replace(ASKED, transaction_uid="1.2.0", references=ct("1.2.9")))
+    assert not under_way.began(replace(ASKED, transaction_uid="1.2.9999", references=ct("1.2.9")))

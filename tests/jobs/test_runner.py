@@ -1,0 +1,476 @@
+"""Each job is done at least once, in order, and whatever fails holds up nothing else."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from sqlalchemy import Connection
+
+from dcmstore.errors import DcmStoreError
+from dcmstore.jobs import opening, overview, patience, runner
+from dcmstore.jobs.circuit import MAX_TOLD, Circuit
+from dcmstore.jobs.opening import Intake
+from dcmstore.jobs.queue import Queue
+from dcmstore.jobs.runner import Runner
+from dcmstore.jobs.work import Job, JobFailed
+from tests.index.support import locked
+from tests.jobs.support import START, WAIT, Hands, Kept, job, next_keys, waiting
+from tests.support import wait_until as wait_for
+
+PROJECT = Path(__file__).parents[2]
+
+
+@pytest.fixture(autouse=True)
+def only_when_woken(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runner, "LOOK", WAIT)
+    monkeypatch.setattr(runner, "RETRY", (0.01,))
+
+
+@pytest.fixture
+def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(opening, "PATIENCE", 0.01)
+
+
+class Place:
+    """A queue, a runner of it, and handlers of two kinds that a test plays."""
+
+    def __init__(self, path: Path, opened: Queue) -> None:
+        self.path = path
+        self.opened = opened
+        self.hook = Hands()
+        self.other = Hands()
+        self.kept = Kept(path, {"hook": self.hook, "other": self.other})
+        self._passes = 0
+
+    def add(self, *jobs: Job) -> None:
+        self.opened.add(jobs, self.kept.clock.now)
+        self.kept.runner.start()
+        self.kept.runner.wake()
+
+    def look(self) -> None:
+        """Let the runner look at everything once: a job of another kind was begun, and done."""
+        self._passes += 1
+        key = f"look {self._passes}"
+        self.other.end(key)
+        self.add(job(key, kind="other"))
+        assert self.other.next() == key
+        assert self.kept.heard("job.done")["kind"] == "other"
+
+    def ended(self, key: str) -> None:
+        self.hook.end(key)
+        self.kept.heard("job.done")
+
+    def failed(self, key: str, reason: str = "host is down") -> None:
+        """Fail, and wait until that is written down."""
+        before = self._attempts(key)
+        self.hook.fail(key, reason)
+        wait_for(lambda: self._attempts(key) > before)
+
+    def _attempts(self, key: str) -> int:
+        return sum(queued.attempts for queued in waiting(self.opened) if queued.job.key == key)
+
+
+@pytest.fixture
+def place(path: Path, opened: Queue) -> Iterator[Place]:
+    made = Place(path, opened)
+    yield made
+    made.kept.runner.close(0.0)
+
+
+# --- one after the other -------------------------------------------------------------------------
+
+
+def test_a_job_is_done_and_gone(place: Place) -> None:
+    place.add(job("1"))
+    assert place.hook.next() == "1"
+    place.hook.end("1")
+    facts = place.kept.heard("job.done")
+    assert (facts["kind"], facts["target"], facts["id"], facts["attempts"]) == ("hook", "run.sh", 1, 1)
+    assert overview.summaries(place.opened) == []
+
+
+def test_jobs_of_one_study_are_done_one_after_the_other(place: Place) -> None:
+    place.add(job("1"), job("2"), job("3", order="other"))
+    assert place.hook.some(2) == {"1", "3"}
+    place.ended("3")
+    place.look()
+    assert place.hook.is_idle
+    place.ended("1")
+    assert place.hook.next() == "2"
+    place.ended("2")
+
+
+def test_no_more_than_so_many_of_a_kind_work_at_once(place: Place) -> None:
+    place.add(*(job(key, order=key) for key in "1234"))
+    assert place.hook.some(2) == {"1", "2"}
+    place.look()
+    assert place.hook.is_idle
+    place.ended("2")
+    assert place.hook.next() == "3"
+    for key in ("1", "3"):
+        place.ended(key)
+    assert place.hook.next() == "4"
+    place.ended("4")
+
+
+def test_a_slow_target_leaves_room_for_another(place: Place) -> None:
+    place.add(job("slow 1", order="1"), job("slow 2", order="2"), job("fast", target="swift.sh"))
+    assert place.hook.some(2) == {"slow 1", "fast"}
+    place.ended("fast")
+    assert place.hook.next() == "slow 2"
+    place.ended("slow 1")
+    place.ended("slow 2")
+
+
+def test_a_kind_without_a_handler_waits(place: Place) -> None:
+    place.add(job("x", kind="forward"))
+    place.look()
+    assert next_keys(place.opened) == ["x"]
+
+
+# --- failures ------------------------------------------------------------------------------------
+
+
+def test_a_failed_job_is_tried_again_later_and_later(place: Place) -> None:
+    place.add(job("1"))
+    for delay in patience.HOOKS.delays:
+        assert place.hook.next() == "1"
+        place.failed("1")
+        if delay == patience.HOOKS.delays[0]:
+            place.kept.heard("job.failed")
+        place.kept.later(delay - 1)
+        place.look()
+        assert place.hook.is_idle
+        place.kept.later(1)
+    assert place.hook.next() == "1"
+    place.hook.end("1")
+    assert place.kept.heard("job.done")["attempts"] == len(patience.HOOKS.delays) + 1
+    place.kept.heard("job.recovered")
+
+
+def test_a_final_failure_is_dead_at_once_and_the_next_of_its_study_follows(place: Place) -> None:
+    place.add(job("1"), job("2"))
+    place.hook.next()
+    place.hook.fail("1", "refused", is_final=True)
+    facts = place.kept.heard("job.dead")
+    assert (facts["id"], facts["reason"], facts["attempts"]) == (1, "refused", 1)
+    assert place.hook.next() == "2"
+    place.ended("2")
+
+
+def test_a_job_that_fails_after_its_horizon_is_dead(place: Place) -> None:
+    place.add(job("1"))
+    place.hook.next()
+    place.failed("1")
+    place.kept.heard("job.failed")
+    place.kept.later(patience.HOOKS.horizon + 1)
+    place.hook.next()
+    place.hook.fail("1")
+    assert place.kept.heard("job.dead")["reason"] == "host is down"
+
+
+def test_forwards_are_tried_for_a_month_and_at_least_every_quarter_of_an_hour() -> None:
+    assert patience.of("forward").horizon == 30 * 86400
+    assert patience.of("forward").delay(99) == 900
+    assert patience.of("anything").horizon == 3 * 86400
+
+
+def test_a_fault_of_a_handler_is_told_and_treated_as_a_failure(place: Place) -> None:
+    place.add(job("1"))
+    place.hook.next()
+    place.hook.end("1", KeyError("path"))
+    assert place.kept.heard("job.failed")["reason"] == "KeyError: 'path'"
+    assert place.kept.heard("job.fault")["error"] == "KeyError: 'path'"
+    place.kept.later(10)
+    assert place.hook.next() == "1"
+    place.hook.end("1")
+    place.kept.heard("job.done")
+
+
+# --- a target that is down -----------------------------------------------------------------------
+
+
+def test_a_target_that_fails_is_left_alone_and_then_tried_with_one_job(place: Place) -> None:
+    place.add(*(job(key, order=key) for key in "1234"))
+    assert place.hook.some(2) == {"1", "2"}
+    place.failed("1")
+    assert place.kept.heard("job.failed")["waiting"] == 4
+    place.failed("2")  # it was under way already
+    place.look()
+    assert place.hook.is_idle
+    place.kept.later(patience.PAUSES[0])
+    assert place.hook.next() == "3"
+    place.look()
+    assert place.hook.is_idle
+    place.failed("3")
+    place.kept.later(patience.PAUSES[1] - 1)
+    place.look()
+    assert place.hook.is_idle
+    place.kept.later(1)
+    assert place.hook.next() == "4"
+    place.ended("4")
+    place.kept.heard("job.recovered")
+    assert place.hook.some(2) == {"1", "2"}
+    for key in ("1", "2"):
+        place.ended(key)
+    place.hook.next()
+    place.ended("3")
+
+
+def test_another_target_of_the_same_kind_goes_on(place: Place) -> None:
+    place.add(job("1"))
+    place.hook.next()
+    place.failed("1")
+    place.add(job("2", target="other.sh"))
+    assert place.hook.next() == "2"
+    place.hook.end("2")
+
+
+def test_a_reason_is_told_once_until_the_target_works_again(place: Place) -> None:
+    place.add(job("1"))
+    for reason in ("down", "down", "another", "down"):
+        place.hook.next()
+        place.failed("1", reason)
+        place.kept.later(patience.LONGEST)
+    place.hook.next()
+    place.hook.end("1")
+    assert [place.kept.heard("job.failed")["reason"] for _ in range(2)] == ["down", "another"]
+    place.kept.heard("job.done")
+    place.kept.heard("job.recovered")
+    place.add(job("2"))
+    place.hook.next()
+    place.hook.fail("2", "down")
+    place.kept.heard("job.failed")
+
+
+def test_reasons_without_end_are_not_told_without_end() -> None:
+    circuit = Circuit()
+    assert sum(circuit.is_news(f"{number}") for number in range(1000)) == MAX_TOLD
+
+
+def test_a_clock_that_is_set_back_stops_nothing(place: Place) -> None:
+    place.add(job("1"))
+    place.hook.next()
+    place.failed("1")
+    place.kept.heard("job.failed")
+    place.kept.later(-10 * 365 * patience.DAY)
+    assert place.hook.next() == "1"
+    place.ended("1")
+
+
+# --- the file ------------------------------------------------------------------------------------
+
+
+def test_a_locked_queue_is_told_once_and_nothing_is_done_twice(place: Place, hasty: None) -> None:
+    place.add(job("1"), job("2"))
+    place.hook.next()
+    with locked(place.path):
+        place.hook.end("1")
+        assert "database is locked" in str(place.kept.heard("queue.failed")["reason"])
+    place.kept.heard("job.done")
+    place.kept.heard("queue.recovered")
+    assert place.hook.next() == "2"
+    place.ended("2")
+    assert place.kept.silence() == []
+
+
+def test_a_damaged_queue_is_told_and_a_new_one_is_taken(path: Path) -> None:
+    path.write_bytes(b"no database" * 1000)
+    kept = Kept(path, {"hook": (hands := Hands())})
+    kept.runner.start()
+    assert "move the file away" in str(kept.heard("queue.failed")["reason"])
+    path.unlink()
+    kept.heard("queue.recovered")
+    intake = Intake(str(path), "", kept.runner.wake)
+    intake.add([job("1")])
+    intake.close()
+    kept.later(10**6)
+    assert hands.next() == "1"
+    hands.end("1")
+    kept.heard("job.done")
+    assert kept.runner.close(WAIT)
+
+
+def test_a_queue_that_makes_trouble_is_closed_so_that_another_can_take_its_place(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    closed, close = threading.Event(), Queue.close
+    with monkeypatch.context() as patch:
+        patch.setattr(Queue, "targets", lambda _: 1 / 0)
+        patch.setattr(Queue, "close", lambda queue: (close(queue), closed.set()))
+        place.add(job("1"))
+        assert "ZeroDivisionError" in str(place.kept.heard("queue.failed")["reason"])
+        assert closed.wait(WAIT)
+    place.kept.heard("queue.recovered")
+    assert place.hook.next() == "1"
+    place.ended("1")
+
+
+@pytest.mark.skipif(os.name == "nt", reason="an open file can't be moved there")
+def test_what_ends_of_a_queue_that_was_moved_away_touches_no_job_of_the_new_one(place: Place) -> None:
+    place.add(job("old"))
+    place.hook.next()
+    for name in ("", "-wal", "-shm"):
+        place.path.with_name(place.path.name + name).rename(place.path.with_name("moved" + name))
+    place.opened.close()
+    place.opened = Queue(str(place.path))
+    place.add(job("new"), job("newer"))
+    assert next_keys(place.opened) == ["new"]  # with the ID that the old one has
+    place.hook.end("old")
+    assert place.hook.next() == "new"
+    place.hook.fail("new")
+    place.kept.heard("job.failed")
+    assert next_keys(place.opened) == ["new"]
+    place.opened.close()
+
+
+def test_an_intake_says_what_is_wrong_and_tries_anew(path: Path, opened: Queue, hasty: None) -> None:
+    woken = threading.Event()
+    intake = Intake(str(path), "", woken.set)
+    with locked(path), pytest.raises(DcmStoreError, match="database is locked"):
+        intake.add([job("1")])
+    assert not woken.is_set()
+    intake.add([job("1")])
+    intake.close()
+    assert woken.is_set()
+    assert next_keys(opened) == ["1"]
+
+
+def test_what_is_written_beside_jobs_is_there_with_them_or_not_at_all(path: Path, opened: Queue) -> None:
+    def made(connection: Connection) -> None:
+        connection.exec_driver_sql("CREATE TABLE IF NOT EXISTS beside (value)")
+
+    def plan(*jobs: Job) -> Callable[[Connection], list[Job]]:
+        def plan(connection: Connection) -> list[Job]:
+            connection.exec_driver_sql("INSERT INTO beside VALUES (1)")
+            return list(jobs)
+
+        return plan
+
+    intake = Intake(str(path), "", lambda: None, made)
+    with pytest.raises(TypeError):
+        intake.plan(plan(job("1"), job("2", size=b"no JSON")))  # type: ignore[arg-type]
+    intake.plan(plan(job("3")))
+    intake.close()
+    assert next_keys(opened) == ["3"]
+    with opened.transaction() as connection:
+        assert connection.exec_driver_sql("SELECT count(*) FROM beside").scalar() == 1
+
+
+def test_what_a_command_changes_is_seen_soon(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runner, "LOOK", 0.01)
+    place.kept.runner.start()
+    place.opened.add([job("1")], START)
+    assert place.hook.next() == "1"
+    place.ended("1")
+
+
+# --- the end -------------------------------------------------------------------------------------
+
+
+def closing(place: Place, key: str, error: Exception | None) -> bool:
+    """End the runner, and then the job in hand; what `close` returns."""
+    results: list[bool] = []
+    thread = threading.Thread(target=lambda: results.append(place.kept.runner.close(WAIT)))
+    thread.start()
+    wait_for(place.kept.runner._is_closing.is_set)
+    place.hook.end(key, error)
+    thread.join(WAIT)
+    return results[0]
+
+
+def test_the_end_waits_for_what_is_in_hand(place: Place) -> None:
+    place.add(job("1"), job("2"))
+    place.hook.next()
+    assert closing(place, "1", None)
+    assert next_keys(place.opened) == ["2"]
+
+
+def test_a_handler_that_hangs_does_not_keep_the_receiver_from_ending(place: Place) -> None:
+    place.add(job("1"))
+    place.hook.next()
+    assert not place.kept.runner.close(0.0)
+    assert next_keys(place.opened) == ["1"]
+    place.hook.end("1")
+
+
+def test_what_fails_because_the_receiver_stops_has_not_failed(place: Place) -> None:
+    place.add(job("1"))
+    place.hook.next()
+    assert closing(place, "1", JobFailed("the receiver stops"))
+    assert waiting(place.opened)[0].attempts == 0
+    assert place.kept.silence() == []
+
+
+def test_a_runner_that_was_never_started_ends(path: Path) -> None:
+    assert Kept(path, {}).runner.close(WAIT)
+
+
+def test_nothing_of_sqlalchemy_is_needed_to_make_a_runner() -> None:
+    program = (
+        "import sys; from dcmstore.jobs.runner import Runner; from dcmstore.jobs.opening import Intake; "
+        "Intake('x', '', Runner('x', {}, print).wake); "
+        "print([name for name in sys.modules if name in ('sqlalchemy', 'sqlite3')])"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout == "[]\n"
+
+
+# --- a crash -------------------------------------------------------------------------------------
+
+CRASHING = """
+import sys, time
+from dcmstore.jobs.runner import Runner
+
+class Writing:
+    def do(self, job):
+        with open(sys.argv[2], "a") as file:
+            file.write(job.key + "\\n")
+
+runner = Runner(sys.argv[1], {"hook": Writing()}, lambda event, **facts: None)
+runner.start()
+time.sleep(60)
+"""
+
+
+@pytest.mark.skipif(os.name == "nt", reason="kill -9")
+def test_after_kill_9_each_job_is_done_at_least_once_and_in_order(path: Path, opened: Queue) -> None:
+    count = 200
+    opened.add([job(f"{number}", order=f"{number % 5}") for number in range(count)], START)
+    done = path.with_name("done")
+    done.touch()
+    for stop_at in (20, 90, count):
+        process = subprocess.Popen([sys.executable, "-c", CRASHING, str(path), str(done)], cwd=PROJECT)
+        try:
+            wait_for(lambda stop_at=stop_at: len(set(done.read_text().split())) >= stop_at)
+            if stop_at == count:
+                wait_for(lambda: not opened.targets())
+        finally:
+            process.send_signal(signal.SIGKILL)
+            process.wait()
+    written = [int(line) for line in done.read_text().split()]
+    firsts = list(dict.fromkeys(written))
+    assert sorted(firsts) == list(range(count))
+    for order in range(5):
+        assert (mine := [number for number in firsts if number % 5 == order]) == sorted(mine)
+    assert len(written) <= count + 2 * 2  # what was in hand, twice
+    assert overview.summaries(opened) == []
+
+
+def test_what_was_in_hand_is_done_again_by_the_next_runner(place: Place, path: Path) -> None:
+    place.add(job("1"))
+    place.hook.next()
+    place.kept.runner.close(0.0)
+    again = Hands()
+    second = Runner(str(path), {"hook": again}, lambda *_, **__: None, clock=place.kept.clock)
+    second.start()
+    assert again.next() == "1"
+    again.end("1")
+    assert second.close(WAIT)
+    assert overview.summaries(place.opened) == []
+    place.hook.end("1")
