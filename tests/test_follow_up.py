@@ -1,5 +1,6 @@
 """What follows a store, through a whole receiver: hooks, forwards, studies, commitment, as the ini has them."""
 
+import json
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -70,7 +71,7 @@ def test_an_object_that_comes_again_gives_no_second_job(running: Running) -> Non
     assert sorted(lines(written)) == ["1.2.1", "1.2.2"]
 
 
-def test_a_study_is_complete_once_its_association_is_over(running: Running) -> None:
+def test_a_study_is_complete_once_its_association_is_over(running: Running, capsys: pytest.CaptureFixture[str]) -> None:
     written, command = appending(running.folder, "{instances}")
     port = started(running, on_study_complete=command, study_quiet=1)
     peer = store(port, "1.2.1", "1.2.2", release=False)
@@ -80,6 +81,8 @@ def test_a_study_is_complete_once_its_association_is_over(running: Running) -> N
     peer.release()
     wait_until(lambda: lines(written))
     assert lines(written) == ["3"]
+    assert cli.main(["list", "--json", "--config", str(running.folder / "DcmStore.ini")]) == 0
+    assert json.loads(capsys.readouterr().out)[0]["state"] == "complete: quiet"
 
 
 def test_objects_are_sent_on(running: Running, tmp_path_factory: pytest.TempPathFactory) -> None:

@@ -1,11 +1,13 @@
 """`dcmstore list`: filters -> what came, as a table for a person or as JSON or CSV for a program."""
 
 import argparse
+import contextlib
 import io
 import os
 import shutil
 import sys
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from dcmstore import index, needs, wiring
@@ -51,7 +53,28 @@ def _ask(configuration: Configuration, options: argparse.Namespace) -> tuple[lis
     }
     ask, fields = kinds[options.kind]
     with wiring.index_opened(configuration) as database:
-        return ask(database, _filters(options), options.limit), fields
+        records = ask(database, _filters(options), options.limit)
+    if options.kind == "studies":
+        return list(_with_states(records, configuration)), (*fields, "state")
+    return records, fields
+
+
+def _with_states(records: list["Record"], configuration: Configuration) -> Iterator["Record"]:
+    """How far each study is, where the queue knows it."""
+    keys = [(str(record["study_instance_uid"]), str(record["patient_id"])) for record in records]
+    states: dict[tuple[str, str], str] = {}
+    path = wiring.queue_path_of(configuration)
+    if keys and path.exists():
+        from dcmstore.jobs.queue import Queue, QueueTrouble
+        from dcmstore.studies.states import states as states_of
+
+        try:
+            with contextlib.closing(Queue(str(path), may_write=False)) as queue, queue.transaction() as connection:
+                states = states_of(connection, keys, time.time(), configuration.settings.study_quiet)
+        except QueueTrouble as trouble:
+            raise ConfigurationError(str(trouble)) from None
+    for record, key in zip(records, keys, strict=True):
+        yield {**record, "state": states.get(key, "")}
 
 
 def _collisions(configuration: Configuration, options: argparse.Namespace) -> list["Record"]:
@@ -116,6 +139,7 @@ _COLUMNS: dict[str, tuple[_Column, ...]] = {
         ("DESCRIPTION", _text("study_description")),
         ("SERIES", _text("series")),
         ("OBJECTS", _text("instances")),
+        ("STATE", _text("state")),
         ("FROM", _values("calling_ae_titles")),
         ("HOST", _values("hosts")),
     ),
