@@ -117,7 +117,7 @@ def test_what_it_is_and_how_it_restarts_is_set_to_the_letter(
 def test_a_shutdown_leaves_the_time_that_a_stop_may_take(windows: Windows, manager: WindowsManager, ini: Path) -> None:
     add_line(ini, "stop-timeout= 300")
     install(manager, ini)
-    assert ("ChangeServiceConfig2W", 7, (615_000,)) in windows.changes
+    assert ("ChangeServiceConfig2W", 7, (640_000,)) in windows.changes
 
 
 def test_the_service_gets_rights_on_its_folders_only(windows: Windows, manager: WindowsManager, ini: Path) -> None:
@@ -362,7 +362,7 @@ def test_a_longer_stop_is_told_and_granted_by_installing_once_more(
     (told,) = manager.outdated()
     assert "`dcmstore service install` once more" in told
     install(manager, ini)
-    assert installed.changes[1:] == [("ChangeServiceConfig2W", winsvc.SERVICE_CONFIG_PRESHUTDOWN_INFO, (615_000,))]
+    assert installed.changes[1:] == [("ChangeServiceConfig2W", winsvc.SERVICE_CONFIG_PRESHUTDOWN_INFO, (640_000,))]
     assert manager.outdated() == []
 
 
@@ -378,7 +378,7 @@ def test_a_shorter_stop_counts_once_the_service_is_stopped(
         install(manager, ini)
     windows.library.states = [STOPPED]
     install(manager, ini)
-    assert windows.changes[1:] == [("ChangeServiceConfig2W", winsvc.SERVICE_CONFIG_PRESHUTDOWN_INFO, (415_000,))]
+    assert windows.changes[1:] == [("ChangeServiceConfig2W", winsvc.SERVICE_CONFIG_PRESHUTDOWN_INFO, (440_000,))]
 
 
 def test_another_port_gets_another_rule_of_the_firewall(windows: Windows, manager: WindowsManager, ini: Path) -> None:

@@ -5,11 +5,13 @@ Nothing here may delay or fail a store: who is told only takes a note.
 
 import itertools
 import os
+import time
 from typing import Protocol
 
 from dcmstore.audit.messages import Action, Indicator, Peer
 from dcmstore.audit.trail import Trail
 from dcmstore.audit.transfers import Recipient, Transfers
+from dcmstore.index.notes import Note
 from dcmstore.seldom import Tell
 from dcmstore.services import operation
 from dcmstore.storage.filing import Root
@@ -34,24 +36,14 @@ class FolderUpdater(Protocol):
 
 
 class FileIndex(Protocol):
-    """Keeps an index of files; `add` takes a note of one, `root` being as the store has it. Nothing of it ever raises.
+    """Keeps an index of files; `add` takes a note of one. Nothing of it ever raises.
 
     An association has a number, and has begun before its first file; 0 is none.
     """
 
     def began(self, association: int) -> None: ...
 
-    def add(
-        self,
-        root: str,
-        folders: tuple[str, ...],
-        file_name: str,
-        *,
-        calling_ae_title: str,
-        host: str,
-        is_new: bool,
-        association: int,
-    ) -> None: ...
+    def add(self, note: Note) -> None: ...
 
     def ended(self, association: int) -> None: ...
 
@@ -111,15 +103,7 @@ class AssociationEvents:
             if not self._number and self._peer is not _NOBODY:
                 self._number = next(_numbers)
                 self._index.began(self._number)
-            self._index.add(
-                self._store.roots[stored.root],
-                stored.folders,
-                stored.file_name,
-                calling_ae_title=self._peer.calling_ae_title,
-                host=self._peer.address,
-                is_new=stored.outcome is not Outcome.IDENTICAL,
-                association=self._number,
-            )
+            self._index.add(self._note_of(stored))
         if self._updater is None or stored.root is not Root.IMAGES or not stored.folders:
             return
         root = self._store.roots[stored.root]
@@ -131,6 +115,19 @@ class AssociationEvents:
         if len(self._newest) > MAX_FOLDERS:
             oldest = next(iter(self._newest))
             self._updater.add(oldest, self._newest.pop(oldest))
+
+    def _note_of(self, stored: Stored) -> Note:
+        return Note(
+            root=self._store.roots[stored.root],
+            folders=stored.folders,
+            file_name=stored.file_name,
+            calling_ae_title=self._peer.calling_ae_title,
+            host=self._peer.address,
+            came=time.time(),
+            is_new=stored.outcome is not Outcome.IDENTICAL,
+            association=self._number,
+            at=time.monotonic(),
+        )
 
     def ended(self) -> None:
         """The association is over: its folders are complete for now."""

@@ -3,7 +3,7 @@
 import contextlib
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -250,8 +250,8 @@ class _Receiver:
                 return
             case messages.Began(association):
                 self._follow_up.index.began(association)
-            case messages.ForIndex():
-                self._follow_up.index.add(**{field.name: getattr(news, field.name) for field in fields(news)})
+            case messages.ForIndex(note):
+                self._follow_up.index.add(note)
             case messages.Ended(association):
                 self._follow_up.index.ended(association)
             case messages.Gone(process):

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from dcmstore import needs, receiver, wiring
 from dcmstore.audit.messages import Peer, Transferred
 from dcmstore.connection import Connection, Served, Shared
+from dcmstore.index.notes import Note
 from dcmstore.logs import Log, brief
 from dcmstore.server import CUT_WAIT
 from dcmstore.storage.store import Store
@@ -68,18 +69,8 @@ class _Index:
     def began(self, association: int) -> None:
         self._send(messages.Began(association))
 
-    def add(
-        self,
-        root: str,
-        folders: tuple[str, ...],
-        file_name: str,
-        *,
-        calling_ae_title: str,
-        host: str,
-        is_new: bool,
-        association: int,
-    ) -> None:
-        self._send(messages.ForIndex(root, folders, file_name, calling_ae_title, host, is_new, association))
+    def add(self, note: Note) -> None:
+        self._send(messages.ForIndex(note))
 
     def ended(self, association: int) -> None:
         self._send(messages.Ended(association))

@@ -3,6 +3,7 @@
 import hashlib
 import os
 import queue
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -45,9 +46,8 @@ class Kept:
 
     def add(self, file_path: str, *, is_new: bool = True, calling: str = "CT2") -> None:
         *folders, name = file_path.split("/")
-        self.indexer.add(
-            self.root.system, tuple(folders), name, calling_ae_title=calling, host="192.0.2.7", is_new=is_new
-        )
+        now = time.time(), is_new, 0, time.monotonic()
+        self.indexer.add(Note(self.root.system, tuple(folders), name, calling, "192.0.2.7", *now))
 
     def heard(self, event: str) -> dict[str, object]:
         """The facts of the next report of this event."""
@@ -182,14 +182,8 @@ def test_what_the_store_keeps_is_in_the_index(root: Root, path: Path, tmp_path: 
         incoming = store.begin(Instance(CT, "1.2.3.4", EXPLICIT, "CT2"))
         incoming.receive(memoryview(encoded))
         stored: Stored = incoming.finish()
-        kept.indexer.add(
-            root.system,
-            stored.folders,
-            stored.file_name,
-            calling_ae_title="CT2",
-            host="192.0.2.7",
-            is_new=stored.outcome is not Outcome.IDENTICAL,
-        )
+        path_below = "/".join((*stored.folders, stored.file_name))
+        kept.add(path_below, is_new=stored.outcome is not Outcome.IDENTICAL)
     store.close()
     kept.heard("index.caught_up")
     assert kept.indexer.close(WAIT)

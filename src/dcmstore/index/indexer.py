@@ -128,20 +128,9 @@ class Indexer:
         if self._follower is not None:
             self._follower.ended(association)
 
-    def add(
-        self,
-        root: str,
-        folders: tuple[str, ...],
-        file_name: str,
-        *,
-        calling_ae_title: str,
-        host: str,
-        is_new: bool,
-        association: int = 0,
-    ) -> None:  # hot: bench
+    def add(self, note: Note) -> None:  # hot: bench
         """Take a note of a file that was acknowledged. Cheap; never waits, never raises."""
-        now, at = time.time(), time.monotonic()
-        self._notes.add(Note(root, folders, file_name, calling_ae_title, host, now, is_new, association, at))
+        self._notes.add(note)
         if self._is_ending:  # a connection that outlives its server
             self._mark.forget()
 

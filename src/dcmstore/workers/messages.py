@@ -6,6 +6,7 @@ from typing import TypeAlias
 
 from dcmstore.audit.messages import Peer, Transferred
 from dcmstore.config import Configuration
+from dcmstore.index.notes import Note
 
 # --- to those that serve -------------------------------------------------------------------------
 
@@ -134,13 +135,7 @@ class InFolder:
 class ForIndex:
     """A file that was acknowledged, for the index."""
 
-    root: str
-    folders: tuple[str, ...]
-    file_name: str
-    calling_ae_title: str
-    host: str
-    is_new: bool
-    association: int
+    note: Note
 
 
 @dataclass(frozen=True, slots=True)
