@@ -2,6 +2,7 @@
 
 import os
 import queue
+import shutil
 import signal
 import socket
 import subprocess
@@ -190,3 +191,16 @@ def test_a_message_brings_a_socket(tmp_path: Path) -> None:
             there.receive()
     here.close()
     there.close()
+
+
+def test_a_process_that_can_not_work_says_why(running: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pool, "PAUSE", 0.0)
+    port = port_of(running)
+    shutil.rmtree(running.folder / "rdsr")
+    os.kill(children(os.getpid())[0], signal.SIGKILL)
+    wait_until(lambda: running.logged("worker.failed"))
+    assert "rdsr" in running.logged("worker.failed")[0]
+    (running.folder / "rdsr").mkdir()
+    for _ in range(2):
+        with associated(port) as peer:
+            peer.release()

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from dcmstore import needs, receiver, wiring
 from dcmstore.audit.messages import Peer, Transferred
 from dcmstore.connection import Connection, Served, Shared
+from dcmstore.errors import ConfigurationError
 from dcmstore.index.notes import Note
 from dcmstore.logs import Log, brief
 from dcmstore.server import CUT_WAIT
@@ -138,6 +139,10 @@ class _Registry:
             self._to.send(messages.Closed(number, connection.stored))
 
 
+class _CannotServe(Exception):
+    """By these settings nothing can be received here; the text says why."""
+
+
 class _Worker:
     def __init__(self, to: Channel) -> None:
         self._to = to
@@ -145,14 +150,18 @@ class _Worker:
         self._registry = _Registry(to)
         self._generations: dict[int, _Generation] = {}
 
-    def run(self) -> None:
-        """Do what is told until nobody tells anything any more."""
+    def run(self) -> int:
+        """Do what is told until nobody tells anything any more; return the exit code: 1 for settings of no use."""
         try:
-            with contextlib.suppress(OSError, EOFError):
+            with contextlib.suppress(OSError, EOFError):  # the channel is at its end
                 while True:
                     self._do(*self._to.receive())
+        except _CannotServe as problem:
+            self._log.error("worker.failed", reason=problem)
+            return 1
         finally:
             self._end()
+        return 0
 
     def _do(self, message: object, handed: socket.socket | None) -> None:
         match message:
@@ -175,6 +184,14 @@ class _Worker:
                 self._to.send(messages.Alive(stored))
 
     def _use(self, use: messages.Use) -> None:
+        """Raises _CannotServe."""
+        try:
+            self._generations[use.generation] = self._opened(use)
+        except (ConfigurationError, OSError) as error:
+            raise _CannotServe(str(error)) from None
+        self._to.send(messages.Ready())
+
+    def _opened(self, use: messages.Use) -> _Generation:
         settings = use.configuration.settings
         wiring.apply_permissions(settings)
         needs.raise_open_files(settings)
@@ -192,8 +209,7 @@ class _Worker:
             _Index(self._to) if settings.index else None,
             tls_may_wait=True,  # the process that listens has looked at them
         )
-        self._generations[use.generation] = _Generation(store, shared)
-        self._to.send(messages.Ready())
+        return _Generation(store, shared)
 
     def _serve(self, serve: messages.Serve, peer_socket: socket.socket) -> None:
         shared = self._generations[serve.generation].shared
@@ -235,8 +251,7 @@ def main() -> int:
     sys.setswitchinterval(receiver.SWITCH_INTERVAL)
     to = channel.inherited()
     with contextlib.closing(to):
-        _Worker(to).run()
-    return 0
+        return _Worker(to).run()
 
 
 if __name__ == "__main__":

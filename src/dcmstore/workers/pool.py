@@ -125,8 +125,10 @@ class Worker:
             self._process.kill()
 
     def close(self, deadline: float) -> None:
-        """Let it end in order until then."""
+        """Let it end in order until then. Harmless when it was not started, or has ended."""
         self._is_closing = True
+        if self._thread.ident is None:
+            return
         if self._channel is not None:
             self._channel.end()
         self._thread.join(max(deadline - time.monotonic(), 0))
