@@ -10,6 +10,7 @@ from pydicom.dataset import Dataset
 from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
 from pynetdicom import AE, evt
 from pynetdicom.association import Association
+from pynetdicom.dimse_messages import N_EVENT_REPORT_RSP
 from pynetdicom.sop_class import StorageCommitmentPushModel, StorageCommitmentPushModelInstance  # type: ignore[attr-defined]
 from pynetdicom.transport import AssociationSocket
 
@@ -30,6 +31,7 @@ class Requestor:
 
     def __init__(self, status: int = 0x0000, syntax: str = ExplicitVRLittleEndian) -> None:
         self.heard: queue.SimpleQueue[tuple[int, Dataset, str]] = queue.SimpleQueue()
+        self._answered: queue.SimpleQueue[None] = queue.SimpleQueue()
         self.status = status
         self._sockets: list[AssociationSocket] = []
         self._ae = AE(ae_title="CT1")
@@ -40,14 +42,18 @@ class Requestor:
         self.heard.put((event.event_type, event.event_information, where))
         return self.status, None
 
+    def _sent(self, event: evt.Event) -> None:
+        if isinstance(event.message, N_EVENT_REPORT_RSP):
+            self._answered.put(None)
+
     def listen(self) -> Called:
-        handlers = [(evt.EVT_N_EVENT_REPORT, self._hear, ["new"])]
+        handlers = [(evt.EVT_N_EVENT_REPORT, self._hear, ["new"]), (evt.EVT_DIMSE_SENT, self._sent)]
         self._server = self._ae.start_server(("127.0.0.1", 0), block=False, evt_handlers=handlers)
         assert self._server is not None
         return Called("CT1", "127.0.0.1", self._server.server_address[1])
 
     def associate(self, port: int) -> Association:
-        handlers = [(evt.EVT_N_EVENT_REPORT, self._hear, ["same"])]
+        handlers = [(evt.EVT_N_EVENT_REPORT, self._hear, ["same"]), (evt.EVT_DIMSE_SENT, self._sent)]
         association = self._ae.associate("127.0.0.1", port, ae_title="DCMSTORE", evt_handlers=handlers)
         assert association.is_established
         assert association.dul.socket is not None
@@ -55,7 +61,10 @@ class Requestor:
         return association
 
     def report(self) -> tuple[int, Dataset, str]:
-        return self.heard.get(timeout=WAIT)
+        """The next one, once it is answered: pynetdicom would answer behind a release too, and fail."""
+        heard = self.heard.get(timeout=WAIT)
+        self._answered.get(timeout=WAIT)
+        return heard
 
     def close(self) -> None:
         self._ae.shutdown()
