@@ -215,7 +215,7 @@ def command_elements(encoded: bytes) -> dict[int, bytes]:
         length = int.from_bytes(encoded[position + 4 : position + 8], "little")
         _expect(position + 8 + length <= len(encoded))
         elements[number] = encoded[position + 8 : position + 8 + length]
-        if number in (0x0100, 0x0110, 0x0120, 0x0700, 0x0800, 0x0900):  # US
+        if number in (0x0100, 0x0110, 0x0120, 0x0700, 0x0800, 0x0900, 0x1002, 0x1008):  # US
             _expect(length == 2)
         position += 8 + length
     _expect(0x0100 in elements)

@@ -18,6 +18,7 @@ from dcmstore.hosting import Request
 from dcmstore.workers import channel, pool
 from dcmstore.workers.channel import Channel
 from tests.hosted import Running, running_in
+from tests.index.support import rows
 from tests.support import CT, WAIT, Peer, WrongAnswer, data_set, free_port, store_request, wait_until
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="finds the processes in /proc")
@@ -102,8 +103,36 @@ def test_a_receiver_whose_processes_do_not_live_ends(running: Running, monkeypat
     monkeypatch.setattr(pool, "PAUSE", 0.0)
     monkeypatch.setattr(pool, "READY_WAIT", 0.0)
     port_of(running)
-    wait_until(lambda: running.logged("receiver.fault"))
+    running.join()
+    assert running.logged("receiver.fault")
     assert len(running.logged("worker.ended")) >= pool.MAX_DEATHS
+    assert running.exit_code == 1  # so that it is started again
+
+
+def test_what_a_killed_process_told_nobody_of_is_found(running: Running) -> None:
+    port = port_of(running, index=1)
+    wait_until(lambda: running.logged("index.caught_up"))
+    with associated(port) as peer:
+        for number in range(9):
+            peer.store(data_set(f"1.2.{number}"), f"1.2.{number}")
+        for process in children(os.getpid()):
+            os.kill(process, signal.SIGKILL)
+    wait_until(lambda: len(rows(running.folder / "DcmStore.index")) == 9)
+
+
+def test_a_process_that_does_not_come_back_leaves_the_others_at_work(
+    running: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    port = port_of(running)
+    monkeypatch.setattr(channel, "_MODULE", "dcmstore.nothing")
+    monkeypatch.setattr(pool, "PAUSE", 0.0)
+    monkeypatch.setattr(pool, "MAX_PAUSE", 0.0)
+    os.kill(children(os.getpid())[0], signal.SIGKILL)
+    wait_until(lambda: len(running.logged("worker.ended")) > pool.MAX_DEATHS)
+    with associated(port) as peer:
+        assert peer.store(data_set("1.2.1"), "1.2.1").status == 0
+        peer.release()
+    assert not running.logged("receiver.fault")
 
 
 def test_a_limit_counts_the_associations_of_all_processes(running: Running) -> None:

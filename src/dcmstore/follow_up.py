@@ -97,10 +97,12 @@ class FollowUp:
         self._associations.ended_of(lambda association: process_of(association) == process)
 
     def _end_jobs(self) -> None:
+        self._runner.close(CLOSE_WAIT, self._let_go)
+
+    def _let_go(self) -> None:
         self._stopping.set()
         for handler in self._handlers.values():
             handler.close()
-        self._runner.close(CLOSE_WAIT)
 
     def _report(self, event: str, /, **facts: object) -> None:
         getattr(self._log, _LEVELS.get(event, "info"))(event, **facts)
@@ -128,11 +130,11 @@ class FollowUp:
     def _made_handlers(self, settings: Settings) -> dict[str, _Closing]:
         as_system = wiring.long_path if files.IS_WINDOWS else str
         return {
-            hooks.COMMAND: CommandHandler(settings.hook_timeout, shows_patient=settings.log_patient),
+            hooks.COMMAND: CommandHandler(settings.hook_timeout, shows_patient=lambda: self._settings().log_patient),
             hooks.WEBHOOK: WebhookHandler(settings.webhook_secret),
             hooks.COPY: CopyHandler(as_system),
             planning.KIND: ForwardHandler(
-                settings.local_ae,
+                lambda: self._settings().local_ae,
                 lambda: peers.by_ae_title(self._settings().peers),
                 self._report,
                 system_path=as_system,

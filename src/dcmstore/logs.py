@@ -253,7 +253,8 @@ class Log:
 
     def pass_on(self, lines: str) -> None:
         """Write whole lines that another Log has formatted, behind what was told before."""
-        self._put_fact((time.time(), Level.INFO, lines, None))
+        for one in lines.splitlines(keepends=True):
+            self._put_fact((time.time(), Level.INFO, one, None))
 
     def use(self, sinks: Sequence[Sink], level: str) -> None:
         """Write what comes from now on to these sinks, and close the others."""

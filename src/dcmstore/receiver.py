@@ -2,6 +2,7 @@
 
 import contextlib
 import sys
+import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -154,7 +155,7 @@ class _Receiver:
         settings = self._reading.settings
         self._store, self._shared = self._opened(self._reading, tls_may_wait=not settings.tls_only)
         if settings.workers > 1:
-            self._pool = Pool(settings.workers, self._log, self._hear, self._host.wake)
+            self._pool = Pool(settings.workers, self._log, self._hear, lambda: self._server.fail())
         connect = self._pool.connect if self._pool is not None else Connection
         self._server = Server(settings, self._shared, self._log, self._host.wake, self._trail, connect)
         with _closed_on_failure(self._store), _port_problems(self._reading):
@@ -189,6 +190,8 @@ class _Receiver:
             self._log.warning("store.cleared", unfinished_objects=removed, of="a run that did not end by itself")
         with _closed_on_failure(store), reading.configuration.locating():
             wiring.require_index(reading.settings)
+            if self._pool is not None and reading.settings.storage_commitment != "off":
+                raise ConfigurationError("storage-commitment= : allowed is off while several workers= receive")
             follow_up = self._follow_up_for(reading)
             return store, shared_of(
                 reading.settings,
@@ -250,12 +253,14 @@ class _Receiver:
                 return
             case messages.Began(association):
                 self._follow_up.index.began(association)
-            case messages.ForIndex(note):
-                self._follow_up.index.add(note)
+            case messages.ForIndex(note):  # it came when it is heard of here, behind what was heard before
+                self._follow_up.index.add(note._replace(at=time.monotonic()))
             case messages.Ended(association):
                 self._follow_up.index.ended(association)
-            case messages.Gone(process):
+            case messages.Gone(process, is_orderly):
                 self._follow_up.ended_all(process)
+                if not is_orderly:
+                    self._follow_up.index.miss()
 
     def _start_index(self) -> None:
         """It reads much that nobody should wait for, so its thread starts when the receiver listens."""

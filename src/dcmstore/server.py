@@ -154,6 +154,11 @@ class Server:
         self._wake()
         self._retire()
 
+    def fail(self) -> None:
+        """Nothing more can be received: the process is to end, and to be started again."""
+        self.has_fault = True
+        self._on_fault()
+
     def answers(self, timeout: float) -> bool:
         """Whether the accepting thread comes round within `timeout` seconds."""
         self._came_round.clear()
@@ -277,10 +282,9 @@ class Server:
             for resource in (self._wake_receiver, self._wake_sender):
                 resource.close()
             if not self.is_stopping:
-                self.has_fault = True
                 advice = "it ends, so that its service manager starts it again; else start it yourself"
                 self.log.error("receiver.fault", reason="no more connections can be accepted", what_to_do=advice)
-                self._on_fault()
+                self.fail()
 
     def _renew(self, selector: selectors.BaseSelector) -> None:
         """Watch the present listeners; those that are no longer wanted accept what already waits, and close."""

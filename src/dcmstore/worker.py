@@ -17,10 +17,11 @@ from dataclasses import dataclass
 from dcmstore import needs, receiver, wiring
 from dcmstore.audit.messages import Peer, Transferred
 from dcmstore.connection import Connection, Served, Shared
-from dcmstore.errors import ConfigurationError
+from dcmstore.errors import ConfigurationError, reason_of
 from dcmstore.index.notes import Note
 from dcmstore.logs import Log, brief
 from dcmstore.server import CUT_WAIT
+from dcmstore.settings import Settings
 from dcmstore.storage.store import Store
 from dcmstore.workers import channel, messages
 from dcmstore.workers.channel import Channel
@@ -94,6 +95,7 @@ class _Seldom:
 class _Generation:
     """Settings, and what connections that bear them get."""
 
+    settings: Settings
     store: Store
     shared: Shared
 
@@ -149,6 +151,7 @@ class _Worker:
         self._log = Log([_Lines(to)])
         self._registry = _Registry(to)
         self._generations: dict[int, _Generation] = {}
+        self._has_all_told = False
 
     def run(self) -> int:
         """Do what is told until nobody tells anything any more; return the exit code: 1 for settings of no use."""
@@ -161,19 +164,24 @@ class _Worker:
             return 1
         finally:
             self._end()
-        return 0
+        return 0 if self._has_all_told else 2
 
     def _do(self, message: object, handed: socket.socket | None) -> None:
         match message:
-            case messages.Serve():
-                assert handed is not None
+            case messages.Serve() if handed is not None:
                 self._serve(message, handed)
+            case messages.Serve(number):  # no descriptor is left for it; the sender tries again
+                advice = "raise the limit of open files of this service"
+                self._log.error("connection.not_accepted", reason="too many open files", what_to_do=advice)
+                self._to.send(messages.Closed(number, 0))
             case messages.Admitted(number, obstacle):
                 self._registry.answer(number, obstacle)
             case messages.Use():
                 self._use(message)
             case messages.Retire(generation):
                 self._generations.pop(generation).store.close()
+                if self._generations:  # what was told last may have come to nothing
+                    self._apply(next(reversed(self._generations.values())).settings)
             case messages.Drain(number):
                 self._registry.is_stopping = True
                 self._act(number, lambda connection: connection.drain())
@@ -187,16 +195,16 @@ class _Worker:
         """Raises _CannotServe."""
         try:
             self._generations[use.generation] = self._opened(use)
-        except (ConfigurationError, OSError) as error:
+        except ConfigurationError as error:
             raise _CannotServe(str(error)) from None
+        except OSError as error:
+            raise _CannotServe(wiring.as_written(f"{error.filename}: {reason_of(error)}")) from None
         self._to.send(messages.Ready())
 
     def _opened(self, use: messages.Use) -> _Generation:
         settings = use.configuration.settings
-        wiring.apply_permissions(settings)
-        needs.raise_open_files(settings)
         self._log.flush()
-        self._log.use([_Lines(self._to)], settings.log_level)
+        self._apply(settings)
         store = wiring.store_of(settings)
         store.open()
         shared = receiver.shared_of(
@@ -209,7 +217,13 @@ class _Worker:
             _Index(self._to) if settings.index else None,
             tls_may_wait=True,  # the process that listens has looked at them
         )
-        return _Generation(store, shared)
+        return _Generation(settings, store, shared)
+
+    def _apply(self, settings: Settings) -> None:
+        """What counts for the whole process."""
+        wiring.apply_permissions(settings)
+        needs.raise_open_files(settings)
+        self._log.use([_Lines(self._to)], settings.log_level)
 
     def _serve(self, serve: messages.Serve, peer_socket: socket.socket) -> None:
         shared = self._generations[serve.generation].shared
@@ -239,6 +253,7 @@ class _Worker:
         deadline = time.monotonic() + CUT_WAIT
         for connection in left.values():
             connection.join(max(deadline - time.monotonic(), 0))
+        self._has_all_told = not self._registry.all()
         for generation in self._generations.values():
             generation.store.close()
         self._log.close()

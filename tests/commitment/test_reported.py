@@ -10,7 +10,7 @@ from pydicom.dataset import Dataset
 from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
 from pynetdicom import AE, evt
 from pynetdicom.association import Association
-from pynetdicom.dimse_messages import N_EVENT_REPORT_RSP
+from pynetdicom.pdu import P_DATA_TF
 from pynetdicom.sop_class import StorageCommitmentPushModel, StorageCommitmentPushModelInstance  # type: ignore[attr-defined]
 from pynetdicom.transport import AssociationSocket
 
@@ -39,21 +39,23 @@ class Requestor:
         self._ae.add_supported_context(StorageCommitmentPushModel, syntax, scu_role=False, scp_role=True)
 
     def _hear(self, event: evt.Event, where: str) -> tuple[int, None]:
+        while not self._answered.empty():  # what was sent before
+            self._answered.get()
         self.heard.put((event.event_type, event.event_information, where))
         return self.status, None
 
     def _sent(self, event: evt.Event) -> None:
-        if isinstance(event.message, N_EVENT_REPORT_RSP):
+        if isinstance(event.pdu, P_DATA_TF):
             self._answered.put(None)
 
     def listen(self) -> Called:
-        handlers = [(evt.EVT_N_EVENT_REPORT, self._hear, ["new"]), (evt.EVT_DIMSE_SENT, self._sent)]
+        handlers = [(evt.EVT_N_EVENT_REPORT, self._hear, ["new"]), (evt.EVT_PDU_SENT, self._sent)]
         self._server = self._ae.start_server(("127.0.0.1", 0), block=False, evt_handlers=handlers)
         assert self._server is not None
         return Called("CT1", "127.0.0.1", self._server.server_address[1])
 
     def associate(self, port: int) -> Association:
-        handlers = [(evt.EVT_N_EVENT_REPORT, self._hear, ["same"]), (evt.EVT_DIMSE_SENT, self._sent)]
+        handlers = [(evt.EVT_N_EVENT_REPORT, self._hear, ["same"]), (evt.EVT_PDU_SENT, self._sent)]
         association = self._ae.associate("127.0.0.1", port, ae_title="DCMSTORE", evt_handlers=handlers)
         assert association.is_established
         assert association.dul.socket is not None

@@ -223,7 +223,7 @@ class Told:
 def sender(told: Told | None = None, **options: object) -> Iterator[ForwardHandler]:
     peers = options.pop("peers", {})
     options = {"timeouts": PATIENT, "idle": WAIT, **options}
-    handler = ForwardHandler("DCMSTORE", lambda: peers, told or Told(), **options)  # type: ignore[arg-type,return-value]
+    handler = ForwardHandler(lambda: "DCMSTORE", lambda: peers, told or Told(), **options)  # type: ignore[arg-type,return-value]
     try:
         yield handler
     finally:

@@ -96,7 +96,7 @@ def test_a_command_that_says_nothing_is_told_so(handler: CommandHandler, tmp_pat
 
 @pytest.mark.parametrize(("shows_patient", "words"), [(False, "bad: * *"), (True, "bad: Doe 4711")])
 def test_the_patient_is_told_only_where_it_may_be(tmp_path: Path, shows_patient: bool, words: str) -> None:
-    handler = CommandHandler(WAIT, shows_patient=shows_patient)
+    handler = CommandHandler(WAIT, shows_patient=lambda: shows_patient)
     error = failure(handler, job(python(tmp_path, "print('bad: Doe 4711'); raise SystemExit(1)")))
     assert str(error) == f"exit code 1; it wrote at last: {words}"
 

@@ -17,7 +17,7 @@ _LAST_WORD = 1.0  # seconds for a peer to answer a release when the receiver sto
 class Associations:
     """Lends associations to threads. `close` ends all, also those that are lent."""
 
-    def __init__(self, calling_ae_title: str, timeouts: Timeouts, idle: float = IDLE) -> None:
+    def __init__(self, calling_ae_title: Callable[[], str], timeouts: Timeouts, idle: float = IDLE) -> None:
         self._calling_ae_title = calling_ae_title
         self._timeouts = timeouts
         self._idle = idle
@@ -39,7 +39,7 @@ class Associations:
         for outdated in self._drop(lambda one: one.peer == peer):  # a peer may have few associations to give
             outdated.release()
         with self._opening(peer):
-            association = Association(peer, self._calling_ae_title, self._contexts(peer, context), self._timeouts)
+            association = Association(peer, self._calling_ae_title(), self._contexts(peer, context), self._timeouts)
         with self._lock:
             self._lent.add(association)
             if self._is_closed:

@@ -29,7 +29,7 @@ class ForwardHandler:
 
     def __init__(
         self,
-        calling_ae_title: str,
+        calling_ae_title: Callable[[], str],
         peers_in_force: Callable[[], Mapping[str, Peer]],
         tell: Tell,
         *,

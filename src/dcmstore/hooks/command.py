@@ -6,6 +6,7 @@ import re
 import shutil
 import threading
 import time
+from collections.abc import Callable
 
 from dcmstore.errors import reason_of
 from dcmstore.hooks import arguments, masking, values
@@ -24,7 +25,7 @@ _NO_PROGRAM_OF_WINDOWS = 193  # ERROR_BAD_EXE_FORMAT
 class CommandHandler:
     """Runs programs, each for `timeout` seconds at most. Where it does not show the patient, reasons have no names."""
 
-    def __init__(self, timeout: float, *, shows_patient: bool = False) -> None:
+    def __init__(self, timeout: float, *, shows_patient: Callable[[], bool] = lambda: False) -> None:
         self._timeout = timeout
         self._shows_patient = shows_patient
         self._lock = threading.Lock()
@@ -92,7 +93,7 @@ class CommandHandler:
             return "; it wrote nothing"
         *before, last = (line.strip() for line in lines)
         words = f"; it wrote at last: {last}" + (f" (before that: {' | '.join(before)})" if before else "")
-        return words if self._shows_patient else masking.masked(words, job.facts)
+        return words if self._shows_patient() else masking.masked(words, job.facts)
 
 
 def found(program: str) -> str:

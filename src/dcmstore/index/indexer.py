@@ -101,6 +101,7 @@ class Indexer:
         self._walk_began = 0.0
         self._walk_entered = 0
         self._is_whole = not keeps_whole
+        self._has_missed = False  # so a walk is to be begun, also where one is under way
         self._may_lack = False  # something that nobody will tell it of: the next start looks for it
         self._is_ending = False
         self._has_ended_well = False
@@ -136,8 +137,7 @@ class Indexer:
 
     def miss(self) -> None:
         """Something may come, or have come, of which nobody takes a note: look for it now, and at the next start."""
-        self._may_lack = True
-        self._is_whole = not self._keeps_whole
+        self._may_lack = self._has_missed = True
         self._wake.set()
 
     def close(self, timeout: float) -> bool:
@@ -180,7 +180,7 @@ class Indexer:
     @property
     def _has_all(self) -> bool:
         is_whole = self._is_whole and not (self._keeps_whole and self._notes.dropped)
-        return is_whole and not self._is_waiting
+        return is_whole and not self._has_missed and not self._is_waiting
 
     @property
     def _is_time_to_look(self) -> bool:
@@ -230,6 +230,9 @@ class Indexer:
         if self._is_time_to_look and self._follower is not None:
             self._follower.look(self._known_up_to())
         database = self._opened()
+        if self._has_missed:
+            self._has_missed = False
+            self._begin_walk()
         if not self._batch:
             self._batch = self._notes.take(BATCH)
         if self._batch:
@@ -280,8 +283,8 @@ class Indexer:
                 arrivals.append(Arrival(entries.read(root, note.path, came), note.at, note.association))
             except (FileNotFoundError, CannotUnderstand):
                 continue  # gone again, or written over by somebody
-            except OSError:
-                self._may_lack = True
+            except OSError:  # somebody has it open just now, or the share was away for a moment
+                self._may_lack = self._has_missed = True
         if self._follower is not None:
             self._follower.entered(arrivals)
         database.write([arrival.entry for arrival in arrivals])

@@ -67,15 +67,16 @@ class Runner:
         """Something was added. For any thread; never waits, never raises."""
         self._woken.set()
 
-    def close(self, timeout: float) -> bool:
+    def close(self, timeout: float, let_go: Callable[[], None] = lambda: None) -> bool:
         """Begin nothing more, and wait for what is in hand; return false where some of it is left for the next start.
 
-        Let the handlers know before.
+        `let_go` tells the handlers, once what they break off for that counts as no failure.
         """
-        if self._thread.ident is None:
-            return True
         self._deadline = time.monotonic() + timeout
         self._is_closing.set()
+        let_go()
+        if self._thread.ident is None:
+            return True
         self._woken.set()
         self._thread.join(timeout + PATIENCE)
         return not self._workers.in_hand

@@ -160,9 +160,13 @@ class ForTrail:
 
 @dataclass(frozen=True, slots=True)
 class Gone:
-    """A process that served is gone, and its associations with it. The pool says so."""
+    """A process that served is gone, and its associations with it. The pool says so.
+
+    Unless that was in order, something may be stored of which it told nobody.
+    """
 
     process: int
+    is_orderly: bool
 
 
 News: TypeAlias = InFolder | ForIndex | Began | Ended | ForTrail | Gone

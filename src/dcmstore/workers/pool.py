@@ -1,6 +1,5 @@
 """accepted connections -> the process that has fewest of them; what it tells comes back to who would have known it."""
 
-import contextlib
 import itertools
 import socket
 import subprocess
@@ -11,6 +10,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dcmstore import sockets
 from dcmstore.config import Configuration
 from dcmstore.connection import Registry, Shared
+from dcmstore.errors import reason_of
 from dcmstore.logs import Log
 from dcmstore.seldom import Teller
 from dcmstore.workers import channel, messages
@@ -21,7 +21,8 @@ MAX_DEATHS = 5  # of one worker in a row, each within SOON of its start: then th
 SOON = 10.0  # seconds
 START_WAIT = 60.0  # seconds until a worker has to answer: a virus scanner may look at all that it loads
 READY_WAIT = 10.0  # seconds that workers get to have new settings in force; those that need longer get it
-PAUSE = 0.5  # seconds until a worker that ended is started again
+PAUSE = 0.5  # seconds until a worker that ended is started again; each early death in a row doubles them
+MAX_PAUSE = 30.0  # seconds
 
 
 class Handed:
@@ -87,7 +88,7 @@ class Worker:
         self.handed: dict[int, Handed] = {}
         self.has_answered = threading.Event()
         self.is_ready = threading.Event()
-        self._is_closing = False
+        self._is_closing = threading.Event()
         self._began = 0.0
         self._channel: Channel | None = None
         self._process: subprocess.Popen[bytes] | None = None
@@ -126,7 +127,7 @@ class Worker:
 
     def close(self, deadline: float) -> None:
         """Let it end in order until then. Harmless when it was not started, or has ended."""
-        self._is_closing = True
+        self._is_closing.set()
         if self._thread.ident is None:
             return
         if self._channel is not None:
@@ -146,33 +147,48 @@ class Worker:
             for use in self._pool.in_use():
                 begun.send(use)
             self._channel = begun
+            if self._is_closing.is_set():
+                begun.end()
 
     def _keep(self) -> None:
         deaths = 0
         while True:
             self._listen()
             code = self._bury()
-            if self._is_closing:
+            if self._is_closing.is_set():
                 return
             deaths = deaths + 1 if self.age < SOON else 1
             self._pool.log.error("worker.ended", worker=self._number, exit_code=code, what_to_do=_ADVICE)
-            if deaths >= MAX_DEATHS:
+            if deaths >= MAX_DEATHS and not self._pool.has_other(self):
                 self._pool.give_up()
                 return
-            time.sleep(PAUSE)
+            if not self._begin_again(min(PAUSE * 2 ** (deaths - 1), MAX_PAUSE)):
+                return
+
+    def _begin_again(self, pause: float) -> bool:
+        """Start it after a pause, and again until it starts; false where it is not wanted any more."""
+        told = ""
+        while not self._is_closing.wait(pause):
             try:
                 self._begin()
             except OSError as error:
-                self._pool.log.error("worker.not_started", worker=self._number, reason=error.strerror)
+                reason = reason_of(error)
+                if reason != told:
+                    self._pool.log.error("worker.not_started", worker=self._number, reason=reason, what_to_do=_MEMORY)
+                told, pause = reason, MAX_PAUSE
+            else:
+                return True
+        return False
 
     def _listen(self) -> None:
         """Hear what it tells until it ends."""
-        if self._channel is None:
-            return
-        with contextlib.suppress(OSError, EOFError):
-            while True:
+        assert self._channel is not None
+        while True:
+            try:
                 message, _ = self._channel.receive()
-                self._hear(message)
+            except (OSError, EOFError):
+                return
+            self._hear(message)
 
     def _hear(self, message: Told) -> None:
         match message:
@@ -204,17 +220,21 @@ class Worker:
     def _bury(self) -> int:
         """Nothing of it is left behind: its connections are gone with it."""
         assert self._process is not None
+        self.is_ready.clear()
         ended, self._channel = self._channel, None
         if ended is not None:
             ended.close()
+        if not self._is_closing.is_set():
+            self._process.kill()  # where it has closed its end and lives on
         code = self._process.wait()
         while self.handed:
             _, handed = self.handed.popitem()
             handed.end(handed.stored)
-        self._pool.on_news(messages.Gone(self._process.pid))
+        self._pool.on_news(messages.Gone(self._process.pid, is_orderly=self._is_closing.is_set() and code == 0))
         return code
 
 
+_MEMORY = "see to the memory and the limits of this machine; it is tried again"
 _ADVICE = "it is started again, and senders have to send again what was under way; tell us what stands above"
 
 
@@ -287,8 +307,8 @@ class Pool:
         return Handed(self, next(self._numbers), peer_socket, address, shared, registry, is_secure=is_secure)
 
     def hand(self, handed: Handed) -> None:
-        """Give a connection to the worker with fewest. Raises RuntimeError when none takes it."""
-        for worker in sorted(self._workers, key=lambda worker: len(worker.handed)):
+        """Give a connection to the worker with fewest, a ready one first. Raises RuntimeError when none takes it."""
+        for worker in sorted(self._workers, key=lambda worker: (not worker.is_ready.is_set(), len(worker.handed))):
             worker.handed[handed.number] = handed
             handed.worker = worker
             if worker.tell(handed.serve, handed.socket):
@@ -300,13 +320,19 @@ class Pool:
     def require_answers(self, timeout: float) -> None:
         """End those that answer nothing for so many seconds: they are started again."""
         deadline = time.monotonic() + timeout
-        asked = [worker for worker in self._workers if worker.age > START_WAIT]
-        for worker in asked:
+        asked = []
+        for worker in self._workers:
             worker.has_answered.clear()
-            worker.tell(messages.Ask())
+            if worker.age > START_WAIT and worker.is_ready.is_set() and worker.tell(messages.Ask()):
+                asked.append(worker)
         for worker in asked:
-            if not worker.has_answered.wait(max(deadline - time.monotonic(), 0)):
+            has_answered = worker.has_answered.wait(max(deadline - time.monotonic(), 0))
+            if not has_answered and worker.age > START_WAIT:  # else it has ended by itself, and is another already
                 worker.kill()
+
+    def has_other(self, worker: Worker) -> bool:
+        """Whether another one is at work."""
+        return any(other.is_ready.is_set() for other in self._workers if other is not worker)
 
     def give_up(self) -> None:
         self.log.error("receiver.fault", reason="workers end as soon as they are started", what_to_do="see above")
