@@ -14,7 +14,6 @@ from dcmstore.storage.owners import Owners, planned
 from dcmstore.storage.store import IncomingInstance, Instance, Outcome, Store, Stored
 
 _STEP = 1024 * 1024  # bytes of a data set handed on at a time
-_OUR_FOLDERS = (names.INCOMING, names.QUARANTINE)
 
 
 class Verdict(Enum):
@@ -72,7 +71,7 @@ def find_files(folders: Iterable[Path], unreadable: Callable[[OSError], None]) -
             found.append(folder)
             continue
         for parent, below, files in os.walk(folder, onerror=unreadable):
-            below[:] = sorted(name for name in below if name not in _OUR_FOLDERS)
+            below[:] = sorted(name for name in below if name not in names.OUR_FOLDERS)
             found += [Path(parent, name) for name in sorted(files)]
     return found
 

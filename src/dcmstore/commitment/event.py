@@ -16,7 +16,6 @@ from dcmstore.commitment.action import (
 from dcmstore.dimse import command
 from dcmstore.dimse.command import CommandField, CommandSet
 
-RETRIEVE_AE_TITLE = 0x0008_0054
 FAILED_SOP_SEQUENCE = 0x0008_1198
 FAILURE_REASON = 0x0008_1197
 _ITEM = 0xFFFE_E000
@@ -43,13 +42,12 @@ class FailureReason(IntEnum):
 class Report:
     """What is kept for good, and what is not, of one transaction.
 
-    `retrieve_ae_title` is the AE that gives it back (type 3): empty where nobody does.
+    Retrieve AE Title (0008,0054), which is optional, is left out: nobody can retrieve from here.
     """
 
     transaction_uid: str
     kept: tuple[Reference, ...]
     failed: tuple[tuple[Reference, FailureReason], ...] = field(default=())
-    retrieve_ae_title: str = ""
 
     @property
     def event_type_id(self) -> int:
@@ -71,10 +69,7 @@ def request(report: Report, message_id: int) -> CommandSet:
 def encode(report: Report, transfer_syntax: str) -> bytes:
     """The data set, in Implicit or Explicit VR Little Endian."""
     writer = _Writer(is_explicit=transfer_syntax != uids.IMPLICIT_VR_LITTLE_ENDIAN)
-    encoded = b""
-    if report.retrieve_ae_title:
-        encoded += writer.text(RETRIEVE_AE_TITLE, b"AE", report.retrieve_ae_title, b" ")
-    encoded += writer.text(TRANSACTION_UID, b"UI", report.transaction_uid, b"\0")
+    encoded = writer.text(TRANSACTION_UID, b"UI", report.transaction_uid, b"\0")
     if report.failed:
         items = (writer.reference(reference) + writer.reason(reason) for reference, reason in report.failed)
         encoded += writer.sequence(FAILED_SOP_SEQUENCE, items)

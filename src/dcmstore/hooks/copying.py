@@ -15,7 +15,6 @@ from dcmstore.jobs.work import Facts, Job, JobFailed
 from dcmstore.storage import examine, files, header, names
 
 _STEP = 1024 * 1024  # bytes
-_OUR_FOLDERS = (names.INCOMING, names.QUARANTINE)
 
 
 class CopyHandler:
@@ -87,7 +86,7 @@ def _sources(facts: Facts, as_system: Callable[[str], str]) -> Iterator[str]:
         return
     found = False
     for parent, below, file_names in os.walk(as_system(str(facts["folder"])), onerror=_raise):
-        below[:] = sorted(name for name in below if name not in _OUR_FOLDERS)
+        below[:] = sorted(name for name in below if name not in names.OUR_FOLDERS)
         for name in sorted(file_names):
             path = os.path.join(parent, name)
             if _study_of(path) == facts["study_instance_uid"]:

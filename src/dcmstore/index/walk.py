@@ -12,8 +12,6 @@ from dcmstore.storage import names
 
 AT_ONCE = 100  # files looked at before somebody else gets a turn
 
-_OUR_FOLDERS = (names.INCOMING, names.QUARANTINE)  # what is quarantined was not acknowledged
-
 
 @dataclass(frozen=True, slots=True)
 class Found:
@@ -29,7 +27,7 @@ def files_of(root: Root) -> Iterator[list[Found]]:
     found: list[Found] = []
     for parent, below, file_names in os.walk(root.system):
         if parent == root.system:
-            below[:] = [name for name in below if name not in _OUR_FOLDERS]
+            below[:] = [name for name in below if name not in names.OUR_FOLDERS]
         below[:] = sorted(name for name in below if os.path.join(parent, name) not in root.without)
         folder = os.path.relpath(parent, root.system).replace(os.sep, "/")
         for name in sorted(file_names):

@@ -18,7 +18,8 @@ from dcmstore.storage import text
 from dcmstore.uids import is_uid
 
 INCOMING = ".incoming"  # temporary files of objects under way
-QUARANTINE = "QUARANTINE"  # what could not be read far enough to file it
+QUARANTINE = "QUARANTINE"  # what could not be read far enough to file it, and was not acknowledged
+OUR_FOLDERS = (INCOMING, QUARANTINE)  # of a root; in them is nothing that was filed
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,6 +4,7 @@ Both are the same program of the same user, and nobody else has an end of the ch
 """
 
 import contextlib
+import os
 import pickle
 import socket
 import subprocess
@@ -98,12 +99,19 @@ def inherited() -> Channel:
 
 def _started(theirs: socket.socket) -> "subprocess.Popen[bytes]":
     """Standard input is the channel, or on Windows bears it."""
-    command = [sys.executable, "-P", "-m", _MODULE]
+    command = ["-P", "-m", _MODULE]
     if sys.platform == "win32":
-        process = subprocess.Popen(command, stdin=subprocess.PIPE, creationflags=subprocess.CREATE_NO_WINDOW)
+        # In a virtual environment, sys.executable starts another process than the one that would get the socket.
+        program = getattr(sys, "_base_executable", sys.executable)
+        process = subprocess.Popen(
+            [program, *command],
+            stdin=subprocess.PIPE,
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+            creationflags=subprocess.CREATE_NO_WINDOW,
+        )
         assert process.stdin is not None
         with process.stdin as file:
             file.write(theirs.share(process.pid))
         return process
     # In a group of its own: Ctrl-C is for the process that listens.
-    return subprocess.Popen(command, stdin=theirs.fileno(), process_group=0)
+    return subprocess.Popen([sys.executable, *command], stdin=theirs.fileno(), process_group=0)
