@@ -50,6 +50,25 @@ def test_a_value_that_looks_like_an_option_is_refused_for_good(value: str) -> No
     assert value not in str(caught.value)
 
 
+@pytest.mark.parametrize("value", ["../../etc/passwd", "..", "/etc/passwd", "a/../../b", "\\\\host\\share", "..\\x"])
+@pytest.mark.parametrize("word", ["{patient_id}", "of={patient_id}", "--name={patient_id}"])
+def test_a_value_that_leads_out_of_a_folder_is_refused_for_good(word: str, value: str) -> None:
+    with pytest.raises(JobFailed, match="leads out of its folder") as caught:
+        _filled(word, patient_id=value)
+    assert caught.value.is_final
+    assert value not in str(caught.value)
+
+
+def test_two_values_together_do_not_lead_out_either() -> None:
+    with pytest.raises(JobFailed, match="leads out of its folder"):
+        _filled("{study_id}{patient_id}", study_id=".", patient_id="./x")
+
+
+@pytest.mark.parametrize("value", ["T1/T2", "CT\\MR", "1..2", "Doe^Jane"])
+def test_slashes_in_a_text_are_no_harm(value: str) -> None:
+    assert _filled("{patient_id}", patient_id=value) == [value]
+
+
 def test_behind_other_text_a_value_may_begin_as_it_likes() -> None:
     assert _filled("--id={patient_id} n{instance_number}", patient_id="-5", instance_number="-1") == ["--id=-5", "n-1"]
 

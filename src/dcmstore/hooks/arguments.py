@@ -19,6 +19,10 @@ from dcmstore.storage.names import Placeholder
 
 # Where a program may see an option, or with @ a file that has options: `+` is DCMTK's, `/` that of Windows.
 _OPTION_SIGNS = tuple("-+@/" if sys.platform == "win32" else "-+@")
+# What a program that takes it for a path would find outside of its folder
+_LEADS_OUT = re.compile(
+    r"[/\\]|(?:.*[/\\])?\.\.(?:[/\\]|$)" + (r"|[A-Za-z]:" if sys.platform == "win32" else ""), re.DOTALL
+)
 _UNKNOWN = Placeholder("unknown", "UNKNOWN")  # an empty value within a path
 _UTF_8 = b"ISO_IR 192"
 _BATCH_FILES = (".bat", ".cmd")
@@ -66,6 +70,13 @@ def _filled(word: str, facts: Facts) -> str:
             raise JobFailed(
                 f"{{{part.text}}} begins with {value[0]!r} here, which a program may take for an option; write "
                 f"something in front of it, such as --name={{{part.text}}}, or let the program read "
+                f"DCMSTORE_{part.text.upper()} of its environment",
+                is_final=True,
+            )
+        if not is_path and part.is_of_sender and (_LEADS_OUT.match(value) or _LEADS_OUT.match(text + value)):
+            raise JobFailed(
+                f"{{{part.text}}} is a path that leads out of its folder here, and a program may follow it; put one "
+                f"in front of it, such as /data/{{{part.text}}}, where it becomes a name, or let the program read "
                 f"DCMSTORE_{part.text.upper()} of its environment",
                 is_final=True,
             )
