@@ -122,6 +122,27 @@ def test_a_silent_peer_is_a_no_after_the_timeout() -> None:
         echo(silent.getsockname()[1], timeout=0.05)
 
 
+def test_a_peer_that_answers_a_byte_at_a_time_is_not_waited_for_longer() -> None:
+    is_over = threading.Event()
+
+    def dribble() -> None:
+        connection, _ = listener.accept()
+        with connection, contextlib.suppress(OSError):
+            for byte in accepted(context(1)):
+                connection.sendall(bytes((byte,)))
+                if is_over.wait(0.05):
+                    return
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=dribble)
+        thread.start()
+        with pytest.raises(ScuFailed, match=r"no answer within 0\.2 s"):
+            echo(listener.getsockname()[1], timeout=0.2)
+        is_over.set()
+        thread.join(20)
+        assert not thread.is_alive()
+
+
 @pytest.mark.parametrize(("text", "seconds"), [("10", 10.0), ("0.5", 0.5), ("86400", 86_400.0)])
 def test_a_timeout_is_read(text: str, seconds: float) -> None:
     assert scu.timeout(text) == seconds

@@ -162,8 +162,11 @@ def test_a_peer_that_refuses_our_role_is_told() -> None:
     ("response", "reason"),
     [
         (encode(AAbort(0, 0)), "AAbort came in place of a response"),
-        (message(replace(RESPONSE, message_id_being_responded_to=2), b""), "N-EVENT-REPORT-RSP came in place"),
-        (message(replace(RESPONSE, command_field=0x8001), b""), "C-STORE-RSP came in place"),
+        (
+            message(replace(RESPONSE, message_id_being_responded_to=2), b""),
+            "N-EVENT-REPORT-RSP to message 2 came in place of N-EVENT-REPORT-RSP to message 1",
+        ),
+        (message(replace(RESPONSE, command_field=0x8001), b""), "C-STORE-RSP to message 1 came in place"),
     ],
 )
 def test_a_peer_that_answers_something_else_is_told(response: bytes, reason: str) -> None:
