@@ -69,7 +69,7 @@ def host_from_environment(environment: MutableMapping[str, str] = os.environ) ->
     """
     address = environment.pop("NOTIFY_SOCKET", "")  # a program that we start must not speak for us
     interval = check_interval(environment)
-    return SystemdHost(Notifier(address), interval) if address else ConsoleHost()
+    return SystemdHost(Notifier(address), interval) if address else ConsoleHost(interval)
 
 
 def check_interval(environment: MutableMapping[str, str]) -> float:
