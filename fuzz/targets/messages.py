@@ -20,8 +20,16 @@ _NUMBERS = {
     "message_id_being_responded_to": 0x0120,
     "priority": 0x0700,
     "status": 0x0900,
+    "event_type_id": 0x1002,
+    "action_type_id": 0x1008,
 }
-_TEXTS = {"affected_sop_class_uid": 0x0002, "affected_sop_instance_uid": 0x1000, "error_comment": 0x0902}
+_TEXTS = {
+    "affected_sop_class_uid": 0x0002,
+    "requested_sop_class_uid": 0x0003,
+    "error_comment": 0x0902,
+    "affected_sop_instance_uid": 0x1000,
+    "requested_sop_instance_uid": 0x1001,
+}
 
 
 def command_set(data: bytes) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 from dcmstore import config, dcmtk_names, profile, uid_names
 from dcmstore.errors import ConfigurationError
-from dcmstore.settings import KEYS, shown
+from dcmstore.settings import KEYS, Settings, shown
 from fuzz import reference
 from fuzz.oracle import require
 
@@ -78,11 +78,17 @@ def ini(data: bytes) -> None:
     for title in (settings.local_ae, *(item.partition("@")[0] for item in settings.allowed_ae)):
         is_title = 1 <= len(title) <= 16 and title.isascii() and title.isprintable() and "\\" not in title
         require(is_title and title == title.strip(), "an AE title that PS3.5 6.2 has not", title)
-    written = "".join(f"{KEYS[name].name}= {shown(getattr(settings, name))}\n" for name in _AS_SHOWN)
+    written = "".join(f"{KEYS[name].name}= {shown(value)}\n" for name in _AS_SHOWN for value in _lines(settings, name))
     again = _read(written.encode())
     require(again is not None and not again.warnings, "what is shown can't be read", written)
     for name in _AS_SHOWN:
         require(getattr(again.settings, name) == getattr(settings, name), "shown and read again, it is another", name)  # type: ignore[union-attr]
+
+
+def _lines(settings: Settings, name: str) -> tuple[object, ...]:
+    """The values of a key, each of which stands in a line of its own."""
+    value = getattr(settings, name)
+    return value if KEYS[name].spelling.is_line else (value,)
 
 
 def presentation_contexts(data: bytes) -> None:
