@@ -11,6 +11,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, TypeAlias
 
+from dcmstore import hooks
 from dcmstore.index.indexer import Arrival
 from dcmstore.jobs.opening import Intake
 from dcmstore.jobs.work import Facts, Job
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
     from dcmstore.index.entries import Entry
     from dcmstore.studies.tracker import Tracker
 
-STORED = "stored"
 _TOLD = {Happening.COMPLETE: "study.complete", Happening.REOPENED: "study.reopened"}
 
 # What is to be done about a fact; called for each object and for each event of a study.
@@ -96,7 +96,7 @@ def facts_of(entry: Entry, root_key: Callable[[str], str]) -> dict[str, str | in
     """What a job about an object knows of it; docs/hooks.md names them."""
     path = os.path.join(entry.root, *entry.path.split("/"))
     return {
-        "event": STORED,
+        "event": hooks.STORED,
         "path": path,
         "root": entry.root,
         "root_key": root_key(entry.root),

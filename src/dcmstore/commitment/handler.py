@@ -2,7 +2,6 @@
 
 from collections import Counter
 from collections.abc import Callable
-from typing import Protocol
 
 from dcmstore.commitment.asked import Asked
 from dcmstore.commitment.checking import Checker, Studies, Verdict
@@ -10,13 +9,7 @@ from dcmstore.commitment.event import FailureReason, Report
 from dcmstore.commitment.reporting import Reporter
 from dcmstore.commitment.under_way import UnderWay
 from dcmstore.errors import DcmStoreError
-from dcmstore.jobs.work import Job, JobFailed
-
-
-class Tell(Protocol):
-    """Writes an event with its facts into the log."""
-
-    def __call__(self, event: str, /, **facts: object) -> None: ...
+from dcmstore.jobs.work import Job, JobFailed, Tell
 
 
 class CommitmentHandler:

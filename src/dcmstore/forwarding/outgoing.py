@@ -11,7 +11,6 @@ from dcmstore.errors import CannotUnderstand, reason_of
 from dcmstore.jobs.work import Facts, JobFailed
 from dcmstore.storage import files, header, part10
 from dcmstore.storage.header import HeaderReader
-from dcmstore.storage.part10 import FileMeta
 
 _IDENTITY = frozenset((header.SOP_CLASS_UID, header.SOP_INSTANCE_UID))
 _STEP = 16 * 1024  # bytes read at a time; both stand at the beginning
@@ -57,7 +56,7 @@ def opened(facts: Facts, system_path: Callable[[str], str] = str) -> Iterator[Ou
 
 def _outgoing(file: BinaryIO, facts: Facts) -> Outgoing:
     try:
-        meta = _read_meta(file)
+        meta = part10.read_if_any(file)
         start, end = file.tell(), os.fstat(file.fileno()).st_size
         transfer_syntax = meta.transfer_syntax_uid or str(facts["transfer_syntax"])
         reader = _read_identity(file, transfer_syntax)
@@ -84,13 +83,6 @@ def _read_identity(file: BinaryIO, transfer_syntax: str) -> HeaderReader:
         while not reader.is_complete and (piece := file.read(_STEP)):
             reader.receive(memoryview(piece))
     return reader
-
-
-def _read_meta(file: BinaryIO) -> FileMeta:
-    """The File Meta Information, empty for a bare data set; the file then stands at the data set."""
-    is_part10 = file.read(132)[128:] == b"DICM"
-    file.seek(0)
-    return part10.read(file) if is_part10 else FileMeta("", "", "")
 
 
 def _gone(root: str) -> JobFailed:

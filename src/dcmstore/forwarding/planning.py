@@ -4,9 +4,10 @@ from collections.abc import Iterable
 
 from dcmstore.forwarding.peers import Forward
 from dcmstore.hosts import address_of
+from dcmstore.jobs import patience
 from dcmstore.jobs.work import Facts, Job
 
-KIND = "forward"
+KIND = patience.FORWARD
 
 
 def jobs_for(forwards: Iterable[Forward], facts: Facts) -> list[Job]:

@@ -1,7 +1,6 @@
 """jobs -> objects sent: what the queue holds for other AEs goes there, and is done once a peer has answered for it."""
 
 from collections.abc import Callable, Mapping
-from typing import Protocol
 
 from dcmstore.errors import reason_of
 from dcmstore.forwarding import answers, outgoing, peers
@@ -10,13 +9,7 @@ from dcmstore.forwarding.associations import IDLE, Associations
 from dcmstore.forwarding.outgoing import Outgoing
 from dcmstore.forwarding.peers import Peer
 from dcmstore.forwarding.planning import came_from
-from dcmstore.jobs.work import Facts, Job, JobFailed
-
-
-class Tell(Protocol):
-    """Writes an event with its facts into the log."""
-
-    def __call__(self, event: str, /, **facts: object) -> None: ...
+from dcmstore.jobs.work import Facts, Job, JobFailed, Tell
 
 
 class ForwardHandler:

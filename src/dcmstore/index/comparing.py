@@ -11,7 +11,7 @@ from dcmstore.errors import CannotUnderstand, reason_of
 from dcmstore.index import entries, walk
 from dcmstore.index.database import Database, Known
 from dcmstore.index.entries import Root
-from dcmstore.storage import files
+from dcmstore.storage import files, part10
 
 JUST_NOW = 60.0  # seconds since a file was written in which the index may not have it yet
 
@@ -145,7 +145,7 @@ class _Digests:
 def _digests(path: str, *, with_whole: bool) -> _Digests:
     data_set, whole = hashlib.sha256(), hashlib.sha256()
     with files.open_to_read(path) as file:
-        meta = entries.read_meta(file)
+        meta = part10.read_if_any(file)
         if with_whole:
             start = file.tell()
             file.seek(0)

@@ -12,7 +12,6 @@ from dcmstore import uids
 from dcmstore.errors import CannotUnderstand
 from dcmstore.storage import files, header, part10, text
 from dcmstore.storage.header import HeaderReader
-from dcmstore.storage.part10 import FileMeta
 
 STEP = 256 * 1024  # bytes read and digested at a time
 MAX_TEXT = 1024  # characters kept of one value; the longest that the standard allows, a name, is under 200
@@ -121,7 +120,7 @@ def read(root: Root, path: str, came: Came | None = None) -> Entry:
         raise CannotUnderstand("not a regular file")  # a pipe would never answer
     with files.open_to_read(whole) as file:
         status = os.fstat(file.fileno())
-        meta = read_meta(file)
+        meta = part10.read_if_any(file)
         reader = HeaderReader.for_tags(meta.transfer_syntax_uid, _WANTED)
         sha256 = _digest(file, reader)
     values = _Values(reader)
@@ -164,13 +163,6 @@ def read(root: Root, path: str, came: Came | None = None) -> Entry:
         is_new=came.is_new,
         announced=values.plain(_NUMBER_OF_STUDY_RELATED_INSTANCES),
     )
-
-
-def read_meta(file: BinaryIO) -> FileMeta:
-    """The File Meta Information, empty for a bare data set; the file then stands at the data set."""
-    is_part10 = file.read(132)[128:] == b"DICM"
-    file.seek(0)
-    return part10.read(file) if is_part10 else FileMeta("", "", "")
 
 
 def _digest(file: BinaryIO, reader: HeaderReader) -> str:

@@ -38,3 +38,9 @@ class Handler(Protocol):
 
     def do(self, job: Job) -> None:
         """Raises JobFailed."""
+
+
+class Tell(Protocol):
+    """Writes an event with its facts into the log."""
+
+    def __call__(self, event: str, /, **facts: object) -> None: ...

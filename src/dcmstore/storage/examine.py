@@ -3,17 +3,14 @@
 import os
 import stat
 from dataclasses import dataclass
-from typing import BinaryIO
 
 from dcmstore import uids
 from dcmstore.errors import CannotUnderstand
 from dcmstore.storage import filing, header, part10
 from dcmstore.storage.filing import Destination, FilingPolicy
 from dcmstore.storage.header import HeaderReader
-from dcmstore.storage.part10 import FileMeta
 
 _MEDIA_STORAGE_DIRECTORY = "1.2.840.10008.1.3.10"
-_NO_META = FileMeta("", "", "")
 _STEP = 64 * 1024  # bytes read at a time; most headers end within the first
 
 
@@ -46,10 +43,10 @@ def examine(path: str | os.PathLike[str]) -> Examined:
     if not stat.S_ISREG(os.stat(path).st_mode):
         raise NoInstance("not a regular file")  # a pipe would never answer
     with open(path, "rb") as file:
-        meta = _read_meta(file)
+        meta = part10.read_if_any(file)
         start = file.tell()
         # Without File Meta Information it may be a structured report.
-        with_title = filing.is_structured_report(meta.media_storage_sop_class_uid) or meta == _NO_META
+        with_title = filing.is_structured_report(meta.media_storage_sop_class_uid) or meta == part10.NO_META
         reader = HeaderReader(meta.transfer_syntax_uid, with_title=with_title)
         while not reader.is_complete and (piece := file.read(_STEP)):
             reader.receive(memoryview(piece))
@@ -63,12 +60,3 @@ def examine(path: str | os.PathLike[str]) -> Examined:
         raise NoInstance("a DICOMDIR, which is no object to store")
     transfer_syntax = meta.transfer_syntax_uid or reader.found_transfer_syntax
     return Examined(sop_class_uid, sop_instance_uid, transfer_syntax, meta.source_ae_title, start, reader.values)
-
-
-def _read_meta(file: BinaryIO) -> FileMeta:
-    """The File Meta Information, or _NO_META for a bare data set; the file then stands at the data set."""
-    if file.read(132)[128:] == b"DICM":
-        file.seek(0)
-        return part10.read(file)
-    file.seek(0)
-    return _NO_META

@@ -28,6 +28,9 @@ class FileMeta:
     source_ae_title: str = ""
 
 
+NO_META = FileMeta("", "", "")  # of a bare data set
+
+
 def encode(meta: FileMeta) -> bytes:  # hot: bench
     """Preamble, prefix and group 0002 in Explicit VR Little Endian, ready to be followed by the data set."""
     before, behind = _around_instance_uid(
@@ -77,6 +80,13 @@ def read(file: BinaryIO) -> FileMeta:
             raise CannotUnderstand(f"File Meta Information is longer than {MAX_FILE_META} bytes")
     texts = (values.get(number, b"").decode("latin-1").strip(" \0") for number in (0x0002, 0x0003, 0x0010, 0x0016))
     return FileMeta(*texts)
+
+
+def read_if_any(file: BinaryIO) -> FileMeta:
+    """What `read` does, or NO_META for a file that is a bare data set, which the file then stands at."""
+    has_prefix = file.read(len(_PREAMBLE))[128:] == b"DICM"
+    file.seek(0)
+    return read(file) if has_prefix else NO_META
 
 
 def _is_ours(values: Mapping[int, bytes]) -> bool:
