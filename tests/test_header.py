@@ -6,6 +6,7 @@ import io
 import itertools
 import random
 import struct
+import time
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -396,6 +397,26 @@ def test_a_header_of_five_megabytes_is_given_up(transfer_syntax: str) -> None:
     endless = pair * (5 * 1024 * 1024 // len(pair))
     with pytest.raises(CannotUnderstand, match="no header ends within"):
         read(deflate(endless) if transfer_syntax == DEFLATED else endless, transfer_syntax)
+
+
+def test_a_reader_that_met_very_many_heads_steps_aside_for_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    aside: list[float] = []
+    monkeypatch.setattr(time, "sleep", aside.append)
+    pair = struct.pack("<HH2s2xI", 0x0008, 0x1115, b"SQ", 0xFFFF_FFFF) + _sequence_end()
+    many = pair * (1024 * 1024 // len(pair))
+    reader = HeaderReader(EXPLICIT)
+    for start in range(0, len(many), 10_000):
+        reader.receive(memoryview(many[start : start + 10_000]))
+    assert sum(aside) == pytest.approx(header.ASIDE * len(many), rel=0.02)
+
+
+def test_a_reader_never_steps_aside_for_a_real_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    aside: list[float] = []
+    monkeypatch.setattr(time, "sleep", aside.append)
+    for path in shipped_files() + real_dose_reports():
+        encoded, transfer_syntax, _, _ = file_seen_by_pydicom(path)
+        read(encoded, transfer_syntax)
+    assert not aside
 
 
 def test_the_headers_of_real_files_are_a_thousandth_of_what_is_allowed(monkeypatch: pytest.MonkeyPatch) -> None:
