@@ -6,6 +6,7 @@
 # make test-windows    run its scripts, and the tests of files and sockets, under Wine: about three minutes
 # make test-systemd  live the life of the service on a real systemd in a container: as root, about four minutes
 # make bench  measure against the other receivers on this machine
+# make performance  the same and more, into docs/performance.md: as root, about two hours
 
 PYTHON ?= python3
 VENV := .venv
@@ -13,7 +14,7 @@ BIN := $(VENV)/bin
 # Real dose reports for the tests; what the package computes with is not needed.
 DOSE_REPORTS := pyskindose==25.1.1
 
-.PHONY: run test lint interop-peers torture fuzz fuzz-short bench windows-bundle test-windows test-systemd docs clean
+.PHONY: run test lint interop-peers torture fuzz fuzz-short bench performance windows-bundle test-windows test-systemd docs clean
 
 run: $(VENV)/installed
 	$(BIN)/dcmstore init .
@@ -61,6 +62,15 @@ fuzz-short: $(VENV)/installed-test
 
 bench: $(VENV)/installed-test interop-peers
 	$(BIN)/python -m bench
+
+# Each program takes the machine for itself. Where the disk would be what is measured, memory takes its place.
+performance: $(VENV)/installed-test interop-peers
+	$(BIN)/python -m pip install --quiet -e '.[bench]'
+	$(BIN)/python -m bench.footprint --record
+	$(BIN)/python -m bench.distance --record
+	$(BIN)/python -m bench.profile --folder /dev/shm --record
+	$(BIN)/python -m bench.growth --folder /dev/shm --record
+	$(BIN)/python -m bench --record
 
 windows-bundle: $(VENV)/installed
 	@tools/install-wine

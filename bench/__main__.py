@@ -34,6 +34,8 @@ def main() -> int:
     except KeyboardInterrupt:
         print("bench: interrupted; the report holds what was measured", file=sys.stderr)
     _write(report.markdown(chosen, measurements), options)
+    if options.record:
+        report.record(chosen, measurements)
     faults = [measurement for measurement in measurements if measurement.fault]
     print(f"{len(measurements) - len(faults)} passed, {len(faults)} failed")
     return 1 if faults or not measurements else 0
@@ -43,10 +45,11 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m bench", description="Measure this receiver beside others.")
     parser.add_argument("--short", action="store_true", help="few objects, one round: does everything arrive?")
     parser.add_argument("--receivers", default="", metavar="A,B", help="(default: all)")
-    parser.add_argument("--clients", default="", metavar="A,B", help="(default: all; with --short not dcmsend-nodelay)")
-    parser.add_argument("--sets", default="", metavar="A,B", help="(default: ct,small,large; with --short rdsr too)")
+    parser.add_argument("--clients", default="", metavar="A,B", help="(default: the usual ones of each set)")
+    parser.add_argument("--sets", default="", metavar="A,B", help="(default: all)")
     parser.add_argument("--rounds", type=int, metavar="N", help=f"(default: {plan.FULL_ROUNDS}; with --short 1)")
     parser.add_argument("--output", type=Path, metavar="FILE", help="(default: a new file in bench/results)")
+    parser.add_argument("--record", action="store_true", help=f"write the figures into {report.PAGE.name} too")
     about = "where the temporary folder is made (default: the system's); measures that disk"
     parser.add_argument("--folder", type=Path, metavar="DIR", default=Path(tempfile.gettempdir()), help=about)
     return parser

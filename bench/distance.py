@@ -1,6 +1,6 @@
 """a delay -> objects a second: what a link with a long way does to senders, and what sending ahead saves.
 
-    python -m bench.distance [--delay 10] [--objects 200] [--output FILE]
+    python -m bench.distance [--delay 10] [--objects 200] [--record]
 
 A proxy passes on what comes from either side after so many milliseconds. Who awaits each answer can't send more than
 one object in two delays: that is the limit beside which the rates are shown.
@@ -18,7 +18,7 @@ from statistics import median
 
 from bench import load, processes, sets
 from bench.receivers import BEST, RECEIVERS, Receiver
-from bench.report import print_or_write, table
+from bench.report import PAGE, show, table
 
 ROUNDS = 5
 PACES = {"answer": "awaits each answer", "ahead": "sends ahead (asynchronous window)"}
@@ -29,7 +29,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m bench.distance", description=__doc__)
     parser.add_argument("--delay", type=float, default=10.0, metavar="MS", help="each way (default: 10)")
     parser.add_argument("--objects", type=int, default=200, metavar="N", help="of 8 kB a run (default: 200)")
-    parser.add_argument("--output", type=Path, metavar="FILE")
+    parser.add_argument("--record", action="store_true", help=f"write the figures into {PAGE.name} too")
     options = parser.parse_args()
     limit = 1000 / (2 * options.delay)
     rows = []
@@ -50,12 +50,12 @@ def main() -> int:
                     rows.append([receiver.about, about, f"{median(rates):.0f}", spread, f"{median(rates) / limit:.2f}"])
                 else:
                     rows.append([receiver.about, about, "does not agree", "", ""])
-    lines = ["## A long way", "", *table(["", "the sender", "objects/s", "min to max", "÷ limit"], rows), ""]
+    lines = [*table(["", "the sender", "objects/s", "min to max", "÷ limit"], rows), ""]
     lines.append(
         f"{options.objects} objects of 8 kB over one association, {options.delay:g} ms each way, medians of {ROUNDS} "
         f"runs. Limit: {limit:.0f} objects a second for who awaits each answer."
     )
-    print_or_write(lines, options.output)
+    show("distance", lines, is_recorded=options.record)
     return 0
 
 

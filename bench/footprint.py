@@ -1,6 +1,6 @@
 """receivers -> how soon they listen and what they take: at rest, with many associations, with a large object.
 
-python -m bench.footprint [--output FILE]
+python -m bench.footprint [--record]
 """
 
 import argparse
@@ -17,7 +17,7 @@ from statistics import median
 
 from bench import processes, sets, wire
 from bench.receivers import OF_THIS_CHECKOUT, RECEIVERS, Receiver
-from bench.report import print_or_write, table
+from bench.report import PAGE, show, table
 from dcmstore import uids
 from dcmstore.dimse import command
 from dcmstore.dimse.command import CommandField, CommandSet
@@ -33,9 +33,9 @@ META = FileMeta(sets.CT_IMAGE, "1.2.3.4", uids.EXPLICIT_VR_LITTLE_ENDIAN)
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m bench.footprint", description=__doc__)
-    parser.add_argument("--output", type=Path, metavar="FILE")
+    parser.add_argument("--record", action="store_true", help=f"write the figures into {PAGE.name} too")
     options = parser.parse_args()
-    lines = ["## Start and memory", ""]
+    lines: list[str] = []
     with tempfile.TemporaryDirectory(prefix="dcmstore-bench-") as name:
         folder = Path(name)
         rows = [_start(receiver, folder) for receiver in RECEIVERS if receiver.is_installed]
@@ -45,7 +45,7 @@ def main() -> int:
         "",
         f"Medians of {STARTS} starts. Memory is what is resident: VmRSS, for the object VmHWM.",
     ]
-    print_or_write(lines, options.output)
+    show("footprint", lines, is_recorded=options.record)
     return 0
 
 

@@ -1,6 +1,6 @@
 """very many objects -> objects a second from the first to the last: in a tree, and all in one folder.
 
-python -m bench.growth [--objects 500000] [--flat 200000] [--folder DIR] [--output FILE]
+python -m bench.growth [--objects 500000] [--flat 200000] [--folder DIR] [--record]
 """
 
 import argparse
@@ -13,12 +13,10 @@ from pathlib import Path
 
 from bench import processes, wire
 from bench.receivers import OF_THIS_CHECKOUT
-from bench.report import print_or_write, table
+from bench.report import PAGE, show, table
 from bench.sets import small, write
 
 PARTS = 10
-_PER_PATIENT = 50
-_UID_END = 9  # digits of a UID that count the objects
 
 
 def main() -> int:
@@ -26,13 +24,13 @@ def main() -> int:
     parser.add_argument("--objects", type=int, default=500_000, metavar="N", help="in a tree (default: 500000)")
     parser.add_argument("--flat", type=int, default=200_000, metavar="N", help="in one folder (default: 200000)")
     parser.add_argument("--folder", type=Path, default=Path(tempfile.gettempdir()), metavar="DIR")
-    parser.add_argument("--output", type=Path, metavar="FILE")
+    parser.add_argument("--record", action="store_true", help=f"write the figures into {PAGE.name} too")
     options = parser.parse_args()
-    lines = ["## Growth", ""]
+    lines: list[str] = []
     head = ["", *(f"{part + 1}. tenth" for part in range(PARTS)), "last ÷ first"]
     rows = []
     for about, count, keys in (
-        ("in a tree, a folder for 50 objects", options.objects, ""),
+        (f"in a tree, a folder for {wire.PER_PATIENT} objects", options.objects, ""),
         ("in one folder", options.flat, "folder-tree= 0\n"),
     ):
         with tempfile.TemporaryDirectory(prefix="dcmstore-bench-", dir=options.folder) as name:
@@ -40,7 +38,7 @@ def main() -> int:
         rows.append([f"{count:,} {about}", *(f"{rate:.0f}" for rate in rates), f"{rates[-1] / rates[0]:.2f}"])
     lines += [*table(head, rows), ""]
     lines.append("Objects a second, of 8 kB, `durable= 0`, over one association, in tenths of the run.")
-    print_or_write(lines, options.output)
+    show("growth", lines, is_recorded=options.record)
     return 0
 
 
@@ -57,28 +55,18 @@ def _rates(folder: Path, count: int, keys: str) -> Iterator[float]:
         processes.wait_until_listening(process, port)
         with socket.create_connection(("127.0.0.1", port)) as connection:
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            meta = wire.read_meta(template)
-            max_length = wire.associate(connection, meta)
-            encoded = wire.message(template, 1, max_length).encoded
+            sender = wire.Numbered(connection, template)
             numbers = iter(range(count))
             for part in range(PARTS):
                 started = time.monotonic()
                 share = count * (part + 1) // PARTS - count * part // PARTS
                 for _ in range(share):
-                    connection.sendall(_numbered(encoded, next(numbers), meta.media_storage_sop_instance_uid))
-                    wire.expect_success(wire.receive(connection))
+                    sender.send(next(numbers))
                 yield share / (time.monotonic() - started)
             wire.release(connection)
     stored = sum(1 for _ in (folder / "images").rglob("*.dcm"))
     if stored != count:
         raise wire.Refused(f"{stored} of {count} objects are stored")
-
-
-def _numbered(encoded: bytes, number: int, uid: str) -> bytes:
-    """The message with another SOP Instance UID and, for 50 of them, another Patient ID, as long as before."""
-    old = uid.encode()
-    patient = f"BENCH{number // _PER_PATIENT:06}".encode()
-    return encoded.replace(old, old[:-_UID_END] + f"{number:0{_UID_END}}".encode()).replace(b"BENCH000001", patient)
 
 
 if __name__ == "__main__":

@@ -22,6 +22,10 @@ from bench.sets import ObjectSet
 MAX_DISK = 4 * 1024**3  # bytes that the objects and one receiver's folder may take together
 SPARE_DISK = 2 * 1024**3  # bytes that stay free on the disk
 FULL_ROUNDS = 5
+# What a set is sent with, where nothing else is chosen: dcmsend tells of many objects, and who opens an association for
+# each object sends dose reports.
+_MANY = ("raw1", "raw4", "dcmsend-nodelay", "dcmsend")
+CLIENTS_OF = {"ct": _MANY, "small": _MANY, "large": ("raw1", "raw4"), "rdsr": ("each4",)}
 SHORT_CLIENTS = "raw1,raw4,dcmsend"
 
 T = TypeVar("T", ObjectSet, Client, Receiver)
@@ -41,6 +45,10 @@ class Plan:
     rounds: int
     folder: Path  # where the temporary folder is made
     patience: int  # how long to wait for calm ground
+    is_usual: bool  # what each set is usually sent with, in place of all clients
+
+    def clients_for(self, chosen: ObjectSet) -> tuple[Client, ...]:
+        return tuple(one for one in self.clients if not self.is_usual or one.name in CLIENTS_OF[chosen.name])
 
     @property
     def needed_disk(self) -> int:
@@ -51,14 +59,14 @@ class Plan:
 def choose(options: argparse.Namespace) -> Plan:
     """Read the options. Raises ChoiceError."""
     available = sets.short() if options.short else sets.full()
-    default_sets = [chosen.name for chosen in available if options.short or chosen.name != "rdsr"]
     plan = Plan(
-        _pick("--sets", available, options.sets or ",".join(default_sets)),
+        _pick("--sets", available, options.sets),
         _pick("--clients", CLIENTS, options.clients or (SHORT_CLIENTS if options.short else "")),
         _pick("--receivers", RECEIVERS, options.receivers),
         options.rounds or (1 if options.short else FULL_ROUNDS),
         options.folder,
         1 if options.short else ground.PATIENCE,
+        is_usual=not (options.clients or options.short),
     )
     if plan.needed_disk > MAX_DISK:
         raise ChoiceError(f"--sets: needs {plan.needed_disk} bytes of disk, at most {MAX_DISK} are taken")
@@ -87,15 +95,15 @@ def run(plan: Plan) -> Iterator[Measurement]:
             paths[chosen.name] = sets.write(chosen, folder / chosen.name)
         for number in range(1, plan.rounds + 1):
             for chosen in plan.sets:
-                for client, receiver in _pairs(plan, number):
+                for client, receiver in _pairs(plan, chosen, number):
                     yield measure(
                         number, chosen.name, receiver, client, paths[chosen.name], folder / "receiver", plan.patience
                     )
 
 
-def _pairs(plan: Plan, number: int) -> Iterator[tuple[Client, Receiver]]:
+def _pairs(plan: Plan, chosen: ObjectSet, number: int) -> Iterator[tuple[Client, Receiver]]:
     first = (number - 1) % len(plan.receivers)
-    for client in plan.clients:
+    for client in plan.clients_for(chosen):
         for receiver in plan.receivers[first:] + plan.receivers[:first]:
             if client.is_installed and receiver.is_installed:
                 yield client, receiver

@@ -44,14 +44,13 @@ class Receiver:
     max_objects: int | None = None
 
 
-def _dcmstore(durable: int, workers: int = 1) -> Callable[[Path, int], list[str]]:
+def _dcmstore(durable: int, **keys: int) -> Callable[[Path, int], list[str]]:
     def command(folder: Path, port: int) -> list[str]:
         for name in ("images", "rdsr"):
             (folder / name).mkdir()
         ini = folder / "DcmStore.ini"
-        ini.write_text(
-            f"port= {port}\nbind= 127.0.0.1\nIMG-DIR= images\nRDSR-DIR= rdsr\ndurable= {durable}\nworkers= {workers}\n"
-        )
+        lines = {"port": port, "bind": "127.0.0.1", "IMG-DIR": "images", "RDSR-DIR": "rdsr", "durable": durable, **keys}
+        ini.write_text("".join(f"{key}= {value}\n" for key, value in lines.items()))
         return [sys.executable, "-m", "dcmstore", "run", "--config", str(ini)]
 
     return command
@@ -109,7 +108,9 @@ RECEIVERS = (
     Receiver("dcmstore", "dcmstore, durable=1 (as it comes)", True, _dcmstore(1), "*/**/*.dcm",
              OF_THIS_CHECKOUT, is_exact=True),
     Receiver("dcmstore-fast", "dcmstore, durable=0", True, _dcmstore(0), "*/**/*.dcm", OF_THIS_CHECKOUT, is_exact=True),
-    Receiver("dcmstore-workers", f"dcmstore, durable=0, workers={WORKERS}", True, _dcmstore(0, WORKERS), "*/**/*.dcm",
+    Receiver("dcmstore-workers", f"dcmstore, durable=0, workers={WORKERS}", True, _dcmstore(0, workers=WORKERS),
+             "*/**/*.dcm", OF_THIS_CHECKOUT, is_exact=True),
+    Receiver("dcmstore-index", "dcmstore, durable=0, index=1", True, _dcmstore(0, index=1), "*/**/*.dcm",
              OF_THIS_CHECKOUT, is_exact=True),
     Receiver("dcmtk", "DCMTK storescp as installed", STORESCP is not None, _storescp(), "stored/*",
              max_objects=NAGLE_OBJECTS),

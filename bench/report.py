@@ -9,21 +9,24 @@ from datetime import datetime
 from pathlib import Path
 from statistics import median
 
+from bench import goals
 from bench.clients import Client
 from bench.measure import Measurement
 from bench.plan import Plan
-from bench.receivers import BEST, RECEIVERS, Receiver, versions
+from bench.receivers import BEST, RECEIVERS, ROOT, Receiver, versions
 from bench.sets import ObjectSet
+from tools import pages
 
-OURS = ("dcmstore", "dcmstore-fast", "dcmstore-workers")
+OURS = ("dcmstore", "dcmstore-fast", "dcmstore-workers", "dcmstore-index")
+PAGE = ROOT / "docs" / "performance.md"
 NEAR_CEILING = 0.8  # of the bare sink's rate: beyond it, the generator may be what was measured
 
 
 def markdown(plan: Plan, measurements: Sequence[Measurement]) -> str:
     """The whole report."""
-    parts = [*_heading(plan), *_summaries(plan, measurements)]
+    parts = ["# Benchmark", "", *_heading(plan), *_goals(measurements), *_summaries(plan, measurements)]
     for chosen in plan.sets:
-        for client in plan.clients:
+        for client in plan.clients_for(chosen):
             parts += _section(plan, chosen, client, measurements)
     return "\n".join([*parts, *_faults(measurements), *_notes(measurements)]) + "\n"
 
@@ -41,7 +44,7 @@ def _heading(plan: Plan) -> list[str]:
         "Rounds": str(plan.rounds),
         **versions(),
     }
-    return ["# Benchmark", "", *table(["", ""], [[key, value] for key, value in facts.items()]), ""]
+    return [*table(["", ""], [[key, value] for key, value in facts.items()]), ""]
 
 
 def _processor() -> str:
@@ -62,6 +65,24 @@ def _file_system(folder: Path) -> str:
         (mount for mount in mounts if folder.resolve().is_relative_to(mount[0])), key=lambda mount: len(mount[0])
     )
     return f"objects and receivers on {kind} mounted at {at}"
+
+
+# --- goals ---------------------------------------------------------------------------------------
+
+
+def _goals(measurements: Sequence[Measurement]) -> list[str]:
+    rows = [
+        [
+            found.goal.about,
+            found.ours,
+            f"{found.goal.at_least:g}",
+            f"**{found.ratio:.2f}**" if found.ratio >= found.goal.at_least else f"{found.ratio:.2f}",
+            f"{min(found.ratios):.2f} to {max(found.ratios):.2f}",
+        ]
+        for found in goals.found(measurements)
+    ]
+    columns = ["how many times as fast", "receiver", "goal", "found", "min to max"]
+    return ["## Goals", "", *table(columns, rows), ""] if rows else []
 
 
 # --- ratios --------------------------------------------------------------------------------------
@@ -88,7 +109,7 @@ Workload = tuple[str, str]  # object set, client
 
 
 def _summary(title: str, plan: Plan, value: Callable[[Workload, str], float | None]) -> Iterator[str]:
-    workloads = [(chosen.name, client.name) for chosen in plan.sets for client in plan.clients]
+    workloads = [(chosen.name, client.name) for chosen in plan.sets for client in plan.clients_for(chosen)]
     yield from (f"## {title}", "")
     rows = [
         [receiver.about, *(_shown(value(workload, receiver.name), ".2f") for workload in workloads)]
@@ -213,15 +234,30 @@ def _shown(value: float | None, form: str) -> str:
     return "" if value is None else format(value, form)
 
 
-def print_or_write(lines: Sequence[str], output: Path | None) -> None:
-    """What a program of its own has found, with what it was measured on; to standard output without a file."""
+def record(plan: Plan, measurements: Sequence[Measurement]) -> None:
+    """Put the figures of a run in place of the last one's."""
+    _record("goals", [*_heading(plan), *_goals(measurements)[2:]])
+    _record("all", _lowered(markdown(plan, measurements).splitlines()[1:]))
+
+
+def show(part: str, lines: Sequence[str], *, is_recorded: bool) -> None:
+    """What a program of its own has found, with what it was measured on."""
     facts = {name: value for name, value in versions().items() if name in ("dcmstore", "Python")}
     facts = {"Machine": f"{_processor()}, {os.cpu_count()} logical CPUs", **facts}
-    text = "\n".join([*lines, "", *table(["", ""], [[key, value] for key, value in facts.items()])]) + "\n"
-    if output is None:
-        print(text, end="")
-    else:
-        output.write_text(text, encoding="utf-8")
+    lines = [*lines, "", "; ".join(f"{key}: {value}" for key, value in facts.items()) + "."]
+    print("\n".join(lines))
+    if is_recorded:
+        _record(part, lines)
+
+
+def _record(part: str, lines: Sequence[str]) -> None:
+    begin, end = f"<!-- {part}: figures of the last `make performance` -->", f"<!-- {part}: end -->"
+    pages.replace_part(PAGE, begin, end, "\n".join(lines).strip("\n") + "\n")
+
+
+def _lowered(lines: Sequence[str]) -> list[str]:
+    """With headings for a page that has its own."""
+    return [f"#{line}" if line.startswith("#") else line for line in lines]
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]:

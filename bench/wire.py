@@ -15,6 +15,8 @@ from dcmstore.ul.pdu import AAssociateAC, AAssociateRQ, AReleaseRQ
 
 CONTEXT_ID = 1
 MAX_LENGTH = 131_072  # bytes a P-DATA-TF, where the receiver allows that much; DCMTK's own upper bound
+PER_PATIENT = 50  # numbered objects
+_UID_END = 9  # digits of a UID that count the objects
 SILENCE = 120  # seconds without an answer that mean it will not come
 
 _SUCCESS = b"\x00\x00\x00\x09\x02\x00\x00\x00\x00\x00"  # (0000,0900) Status, 2 bytes: 0000H
@@ -112,3 +114,25 @@ def expect_success(response: bytes) -> None:
         start = response.find(_STATUS)
         status = response[start + len(_STATUS) :][:2][::-1].hex() if start >= 0 else "none"
         raise Refused(f"PDU {response[0]:02X}H with status {status}")
+
+
+class Numbered:
+    """One object sent again and again over a connection, each time as another one, with a new patient after 50.
+
+    Raises Refused where it is not stored.
+    """
+
+    def __init__(self, connection: socket.socket, template: Path) -> None:
+        """`template` is one that bench.sets has written."""
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self._connection = connection
+        meta = read_meta(template)
+        self._encoded = message(template, 1, associate(connection, meta)).encoded
+        self._uid = meta.media_storage_sop_instance_uid.encode()
+
+    def send(self, number: int) -> None:
+        """The one of this number."""
+        patient = f"BENCH{number // PER_PATIENT:06}".encode()
+        uid = self._uid[:-_UID_END] + f"{number:0{_UID_END}}".encode()
+        self._connection.sendall(self._encoded.replace(self._uid, uid).replace(b"BENCH000001", patient))
+        expect_success(receive(self._connection))

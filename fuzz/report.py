@@ -10,6 +10,7 @@ from pathlib import Path
 from fuzz import corpus
 from fuzz.campaign import Result
 from fuzz.targets import TARGETS
+from tools import pages
 
 RECORD = corpus.HERE / "campaigns.json"
 PAGE = corpus.HERE.parent / "docs/fuzzing.md"
@@ -74,10 +75,7 @@ def recorded() -> list[Campaign]:
 
 
 def write_page(campaigns: Sequence[Campaign], page: Path = PAGE) -> None:
-    before, _, rest = page.read_text(encoding="utf-8").partition(BEGIN)
-    page.write_text(
-        before + BEGIN + "\n" + "\n".join(_sections(campaigns)) + END + rest.partition(END)[2], encoding="utf-8"
-    )
+    pages.replace_part(page, BEGIN, END, "\n".join(_sections(campaigns)))
 
 
 def _sections(campaigns: Sequence[Campaign]) -> Iterator[str]:

@@ -1,10 +1,11 @@
 """figures of a run -> lines for a person, and a table between markers of docs/torture.md."""
 
 import platform
-import re
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
+
+from tools import pages
 
 PAGE = Path(__file__).parent.parent / "docs" / "torture.md"
 
@@ -28,12 +29,7 @@ def record(part: str, columns: Sequence[str], rows: Sequence[Sequence[object]], 
         "; ".join(f"{name} {_shown(value)}" for name, value in notes.items()) + ".",
     ]
     start, end = f"<!-- {part}: figures of the last `make torture` -->", f"<!-- {part}: end -->"
-    text = PAGE.read_text(encoding="utf-8")
-    pattern = rf"(?s)({re.escape(start)}\n).*?({re.escape(end)})"
-    written, times = re.subn(pattern, lambda match: match[1] + "\n".join(lines) + "\n" + match[2], text)
-    if times != 1:
-        raise SystemExit(f"{PAGE}: the markers of `{part}` are missing")
-    PAGE.write_text(written, encoding="utf-8")
+    pages.replace_part(PAGE, start, end, "\n".join(lines) + "\n")
 
 
 def _shown(cell: object) -> str:

@@ -1,0 +1,1 @@
+"""What the other programs of this checkout share, and what makes its pages and bundles."""
