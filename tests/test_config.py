@@ -137,6 +137,24 @@ def test_the_source_of_each_setting_is_known(tmp_path: Path) -> None:
     assert (read_back.source("port"), read_back.source("local_ae")) == ("line 3", "default")
 
 
+def test_each_value_of_a_key_that_stands_several_times_has_its_own_line(tmp_path: Path) -> None:
+    read_back = read(tmp_path, "on-stored=\n\non-stored= a\nport= 1\non-stored= b\non-stored=\n")
+    ini = tmp_path / "DcmStore.ini"
+    assert list(read_back.each("on_stored")) == [
+        ("a", f"{ini}, line 3: on-stored= 'a'"),
+        ("b", f"{ini}, line 5: on-stored= 'b'"),
+    ]
+    assert [read_back.source("on_stored", index) for index in (0, 1)] == ["line 3", "line 5"]
+    assert list(read_back.each("forward_to")) == []
+
+
+def test_a_wrong_value_is_named_with_its_own_line_and_the_part_that_is_wrong(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        read(tmp_path, "forward-to= A@h:1\nforward-to= B@h:0\nforward-to= C@h:1\n")
+    expected = "line 2: forward-to= 'B@h:0': the port of 'B@h:0' is '0'; allowed is a whole number from 1 to 65535"
+    assert str(caught.value) == f"{tmp_path / 'DcmStore.ini'}, {expected}"
+
+
 WRONG = [
     ("localAE", ""),
     ("localAE", "SEVENTEEN_LETTERS"),
@@ -171,6 +189,10 @@ WRONG = [
     ("allowed-hosts", "192.0.2.*"),
     ("allowed-hosts", "192.0.2.4; 192.0.2.5"),
     ("tls-names", "CT1:a;CT2:b"),
+    ("peers", "PACS@h:99999"),
+    ("forward-to", "[modality=CT;MR] PACS"),
+    ("on-stored", "ftp://host/"),
+    ("on-study-complete", "[] tool"),
     ("permissions", "0602"),
     ("permissions", "0662"),
     ("permissions", "0620"),

@@ -13,7 +13,7 @@ from typing import Any
 
 from dcmstore.errors import ConfigurationError, reason_of
 from dcmstore.settings import KEYS, Settings, Spelling, shown
-from dcmstore.values import folder, optional_path
+from dcmstore.values import NotAllowed, folder, optional_path
 
 FILE_NAME = "DcmStore.ini"
 _UTF_16_MARKS = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
@@ -26,19 +26,29 @@ class Configuration:
 
     path: Path
     settings: Settings
-    lines: Mapping[str, int]  # field -> line number; fields that have their default are absent
+    lines: Mapping[str, tuple[int, ...]]  # field -> the line of each value; fields that have their default are absent
     spellings: Mapping[str, str]  # field -> the name under which it stands in that line
     forced: Mapping[str, str]  # field -> the key that switched it on
     warnings: tuple[str, ...]
 
-    def source(self, field_name: str) -> str:
-        """`line 4`, `line 4, num_threads`, `switched on by dicomdir` or `default`."""
+    def source(self, field_name: str, index: int = 0) -> str:
+        """`line 4`, `line 4, num_threads`, `switched on by dicomdir` or `default`; of several values, of the chosen."""
         if field_name in self.forced:
             return f"switched on by {self.forced[field_name]}"
         if field_name not in self.lines:
             return "default"
         spelling = self.spellings[field_name]
-        return f"line {self.lines[field_name]}" + (f", {spelling}" if spelling != KEYS[field_name].name else "")
+        line = f"line {self.lines[field_name][index]}"
+        return line + (f", {spelling}" if spelling != KEYS[field_name].name else "")
+
+    def each(self, field_name: str) -> Iterator[tuple[str, str]]:
+        """The values of a key that may stand several times, each with what an error about it begins with.
+
+        That is its file, line and key, and the value itself.
+        """
+        key = KEYS[field_name].name
+        for index, value in enumerate(getattr(self.settings, field_name)):
+            yield value, f"{self.path}, {self.source(field_name, index)}: {key}= {value!r}"
 
     def located(self, problem: str) -> str:
         """A problem that begins as `key= …`, with the file and the line of that key in front."""
@@ -67,7 +77,7 @@ def read(path: Path) -> Configuration:
     """Read an ini. Raises ConfigurationError with one line that names file, line, key, value and what is allowed."""
     defaults = Settings()
     values: dict[str, Any] = {field_name: getattr(defaults, field_name) for field_name in KEYS}
-    lines: dict[str, int] = {}
+    lines: dict[str, tuple[int, ...]] = {}
     used: dict[str, str] = {}
     warnings = []
     for number, name, value in _assignments(path):
@@ -75,15 +85,19 @@ def read(path: Path) -> Configuration:
             warnings.append(f"{path}, line {number}: unknown key {name!r} is ignored{_nearest(name)}")
             continue
         field_name, spelling = _SPELLINGS[name.lower()]
-        if spelling.is_line:
-            values[field_name] += (_parse(path, number, spelling, value),) if value else ()
-        else:
+        used[field_name] = spelling.name
+        if not spelling.is_line:
             if field_name in lines:
-                text = f"{spelling.name} again; line {lines[field_name]} no longer counts"
+                text = f"{spelling.name} again; line {lines[field_name][0]} no longer counts"
                 warnings.append(f"{path}, line {number}: {text}")
             values[field_name] = _parse(path, number, spelling, value)
-        lines[field_name] = number
-        used[field_name] = spelling.name
+            lines[field_name] = (number,)
+        elif value:
+            before = lines[field_name] if values[field_name] else ()  # else they are those of lines without a value
+            lines[field_name] = (*before, number)
+            values[field_name] += (_parse(path, number, spelling, value),)
+        else:
+            lines.setdefault(field_name, (number,))
     folder = path.absolute().parent
     values |= {name: folder / value for name, value in values.items() if isinstance(value, Path)}
     forced = _forced(values)
@@ -154,10 +168,12 @@ def _advice_on_reading(path: Path, error: OSError) -> str:
 def _parse(path: Path, number: int, spelling: Spelling, value: str) -> Any:
     if not spelling.is_line:
         value = _bare(value, is_path=spelling.parse in (folder, optional_path))
+    where = f"{path}, line {number}: {spelling.name}= {value!r}"
     try:
         return spelling.parse(value)
+    except NotAllowed as error:
+        raise ConfigurationError(f"{where}: {error}") from None
     except (ValueError, KeyError):
-        where = f"{path}, line {number}: {spelling.name}= {value!r}"
         raise ConfigurationError(f"{where}: allowed is {spelling.allowed}") from None
 
 

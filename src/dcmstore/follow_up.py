@@ -8,15 +8,16 @@ from __future__ import annotations
 import contextlib
 import os
 import threading
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Protocol, TypeAlias
 
-from dcmstore import commitment, hooks, wiring
+from dcmstore import commitment, hooks, needs, wiring
 from dcmstore.afterwards import Afterwards, Planner
 from dcmstore.commitment.checking import Checker
 from dcmstore.commitment.handler import CommitmentHandler
 from dcmstore.commitment.line import Lines
+from dcmstore.commitment.promises import Promises
 from dcmstore.commitment.reporting import Reporter, Way
 from dcmstore.config import Configuration
 from dcmstore.errors import ConfigurationError
@@ -30,7 +31,6 @@ from dcmstore.hooks.command import CommandHandler
 from dcmstore.hooks.copying import CopyHandler
 from dcmstore.hooks.lines import Hook
 from dcmstore.hooks.webhook import WebhookHandler
-from dcmstore.jobs.opening import Intake
 from dcmstore.jobs.runner import Runner
 from dcmstore.jobs.work import Facts, Handler, Job
 from dcmstore.logs import Log
@@ -39,6 +39,7 @@ from dcmstore.settings import Settings
 from dcmstore.storage import files
 from dcmstore.studies.associations import Associations
 from dcmstore.ul import negotiation
+from dcmstore.values import NotAllowed
 
 if TYPE_CHECKING:
     from dcmstore.index.indexer import Indexer
@@ -46,7 +47,11 @@ if TYPE_CHECKING:
 
 CLOSE_WAIT = 10.0  # seconds that jobs in hand get to end; what does not is done again
 _LEVELS = {"queue.failed": "error", "job.dead": "error", "job.fault": "error", "job.failed": "warning"}
+_LEVELS |= {"queue.damaged": "error", "job.not_made": "error"}
 _LEVELS |= {"job.done": "debug", "commitment.failed": "warning", "forward.warned": "warning"}
+
+RETURNS = "{} is this receiver itself, which would get again what it sends; allowed is the address of another AE"
+_EVENTS = {"on_stored": hooks.STORED, "on_study_complete": hooks.STUDY_COMPLETE}  # the fields that have hooks
 
 _InForce: TypeAlias = Callable[[], Settings]
 
@@ -67,12 +72,17 @@ class FollowUp:
         settings_in_force: _InForce,
         sop_classes: Callable[[], Mapping[str, tuple[str, ...]] | None],
         resources: contextlib.ExitStack,
+        has_heard_all: Callable[[], bool],
     ) -> None:
-        """`sop_classes` are those that a profile alone accepts. `resources` ends it. Raises ConfigurationError."""
+        """`sop_classes` are those that a profile alone accepts. `resources` ends it. Raises ConfigurationError.
+
+        `has_heard_all` says whether `index` was told of all that was stored up to now, also by other processes.
+        """
         self._log = log
         self._settings = settings_in_force
         self._sop_classes = sop_classes
         self._configuration = configuration
+        self._has_heard_all = has_heard_all
         self._stopping = threading.Event()
         self._path = str(wiring.queue_path_of(configuration))
         self._like = os.path.dirname(self._path)
@@ -91,6 +101,10 @@ class FollowUp:
         """Harmless when it has been called before."""
         self.index.start()
         self._runner.start()
+
+    def wake(self) -> None:
+        """Another process has put jobs into the queue. For any thread; never waits."""
+        self._runner.wake()
 
     def ended_all(self, process: int) -> None:
         """Those of a process that is gone."""
@@ -119,6 +133,7 @@ class FollowUp:
             partial(planners_of, self._settings),
             self._root_key,
             lambda: self._runner.wake(),
+            lambda: self._runner.doubt(),
             self._report,
         )
 
@@ -145,24 +160,19 @@ class FollowUp:
         lines = Lines()
         reporter = Reporter(
             lambda: self._settings().local_ae,
-            lambda: Way(self._settings().storage_commitment),
+            lambda: Way.of(self._settings().storage_commitment),
             lambda ae_title: peers.by_ae_title(self._settings().peers).get(ae_title),
             lines,
         )
-        service = CommitmentService(self._add, reporter.obstacle, lines=lines)
+        service = CommitmentService(Promises(self._path, self._like, self.wake).add, reporter.obstacle, lines)
         checker = Checker(
             lambda: wiring.index_database(self._configuration),
             lambda: wiring.index_roots(self._settings()),
-            lambda: self.index.has_all,
+            lambda: self._has_heard_all() and self.index.has_all,
             self._supports,
             self._stopping,
         )
-        return service, CommitmentHandler(checker, reporter, service.under_way, self._report, self._committed)
-
-    def _add(self, jobs: Iterable[Job]) -> None:
-        """For any thread, each with a queue of its own."""
-        with contextlib.closing(Intake(self._path, self._like, self._runner.wake)) as intake:
-            intake.add(jobs)
+        return service, CommitmentHandler(checker, reporter, self._report, self._committed)
 
     def _committed(self, studies: Mapping[tuple[str, str], Collection[str]]) -> None:
         """Commitment was asked for these instances; what was asked for is a word on how many a study has."""
@@ -185,42 +195,46 @@ class FollowUp:
 def planners_of(settings_in_force: _InForce) -> Sequence[Planner]:
     """What makes jobs by these settings."""
     settings = settings_in_force()
-    forwards = forwards_of(settings)
-    hooks_of = {event: list(map(hook_lines.parse, value)) for event, value in hook_settings(settings).items()}
+    forwards = peers.forwards_of(settings.forward_to, peers.by_ae_title(settings.peers))
+    by_event = {
+        event: list(map(hook_lines.parse, getattr(settings, field_name))) for field_name, event in _EVENTS.items()
+    }
 
     def plan_hooks(facts: Facts) -> Iterable[Job]:
-        return hook_planning.jobs_for(hooks_of.get(str(facts["event"]), []), facts)
+        return hook_planning.jobs_for(by_event.get(str(facts["event"]), []), facts)
 
     return plan_hooks, partial(planning.jobs_for, forwards)
 
 
-def hook_settings(settings: Settings) -> dict[str, tuple[str, ...]]:
-    """The lines for each event."""
-    return {hooks.STORED: settings.on_stored, hooks.STUDY_COMPLETE: settings.on_study_complete}
+def hooks_of(configuration: Configuration) -> Iterator[tuple[str, str, Hook]]:
+    """Where each hook stands, as errors about it begin, its event, and itself."""
+    for field_name, event in _EVENTS.items():
+        for line, where in configuration.each(field_name):
+            yield where, event, hook_lines.parse(line)
 
 
-def require_hooks(configuration: Configuration) -> list[tuple[str, Hook]]:
-    """The hooks, each with its key. Raises ConfigurationError for one that could never work."""
+def mistakes(configuration: Configuration) -> Iterator[str]:
+    """What is wrong with lines that could never do anything, each with its place and what is allowed."""
     settings = configuration.settings
-    found = []
-    for key, (event, written) in zip(("on-stored", "on-study-complete"), hook_settings(settings).items(), strict=True):
-        for hook in map(hook_lines.parse, written):
-            for text in checking.mistakes(hook, event, wiring.roots_of(settings).values()):
-                raise ConfigurationError(f"{key}= {hook}: {text}")
-            found.append((key, hook))
-    return found
+    known = peers.by_ae_title(settings.peers)
+    for line, where in configuration.each("forward_to"):
+        try:
+            peer = peers.forward_of(line, known).peer
+        except NotAllowed as error:
+            yield f"{where}: {error}"
+            continue
+        if needs.leads_back(settings, peer.host, peer.port):
+            yield f"{where}: {RETURNS.format(peer)}"
+    for where, event, hook in hooks_of(configuration):
+        for text in checking.mistakes(hook, event, wiring.roots_of(settings).values()):
+            yield f"{where}: {text}"
 
 
 def require(configuration: Configuration) -> None:
     """Raise ConfigurationError where what is wanted behind a store could never be done."""
     settings = configuration.settings
-    wiring.require_index(settings)
-    forwards_of(settings)
-    require_hooks(configuration)
-    if settings.storage_commitment != "off" and settings.workers > 1:
-        raise ConfigurationError(f"workers= {settings.workers}: allowed is 1 with storage-commitment, which is not off")
-
-
-def forwards_of(settings: Settings) -> tuple[peers.Forward, ...]:
-    """Raises ConfigurationError for an AE title that is no peer."""
-    return peers.forwards_of(settings.forward_to, peers.by_ae_title(settings.peers))
+    wiring.require_index(configuration)
+    for text in mistakes(configuration):
+        raise ConfigurationError(text)
+    if settings.workers > 1:
+        wiring.require_new_association(settings)

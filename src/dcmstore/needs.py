@@ -3,16 +3,19 @@
 import contextlib
 import errno
 import os
+import socket
 import stat
 import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from dcmstore import config, ports, wiring
 from dcmstore.config import Configuration
 from dcmstore.errors import ConfigurationError, reason_of
-from dcmstore.server import MAX_UNASSOCIATED
+from dcmstore.hosts import address_of
+from dcmstore.server import MAX_UNASSOCIATED, endpoints_of
 from dcmstore.settings import Settings
 from dcmstore.storage.filing import Root
 
@@ -22,6 +25,7 @@ if sys.platform != "win32":
 PORT_ADVICE = "perhaps dcmstore is running already; else end the other program or set another `port`"
 OTHER_FILES = MAX_UNASSOCIATED + 64  # beside those of associations: silent peers, log, locks, journal, libraries
 
+_EVERY_ADDRESS = ("", "0.0.0.0", "::")  # of `bind`
 _UNLIMITED = sys.maxsize
 
 
@@ -31,6 +35,14 @@ def read(path: Path) -> Configuration:
     for warning in configuration.warnings:
         print(f"dcmstore: {warning}", file=sys.stderr)
     return configuration
+
+
+def note_idle_index(configuration: Configuration) -> None:
+    """Say on standard error where there is an index and no receiver that keeps it: what it answers may be old."""
+    if configuration.settings.index or not wiring.index_path_of(configuration).exists():
+        return
+    advice = "set index= 1, or let `dcmstore reindex` enter what is there"
+    print(f"dcmstore: index= 0: nothing that comes is entered, so this may be old; {advice}", file=sys.stderr)
 
 
 # --- root folders --------------------------------------------------------------------------------
@@ -66,8 +78,11 @@ def _advice_on_looking(error: OSError) -> str:
 
 def folder_problem(folder: Path, *, may_be_full: bool = False) -> str:
     """Why a root folder can't be used and what to do about it, or nothing."""
-    if problem := absence(folder):
-        return problem
+    return absence(folder) or unwritable(folder, may_be_full=may_be_full)
+
+
+def unwritable(folder: Path, *, may_be_full: bool = False) -> str:
+    """Why nothing can be written in a folder that is there and what to do about it, or nothing."""
     try:
         with tempfile.TemporaryFile(dir=folder) as file:
             file.write(b"dcmstore")  # a full disk still lets files be made
@@ -93,14 +108,18 @@ def file_problems(configuration: Configuration) -> Iterator[str]:
         ("logfile= 1", wiring.log_path_of(configuration)),
         ("audit= file", wiring.audit_path_of(configuration)),
         ("dicomdir= 1", wiring.journal_path_of(configuration)),
-        ("index= 1", wiring.index_path_of(configuration) if configuration.settings.index else None),
     ):
-        if path is None:
-            continue
-        try:
-            _try_to_append(path)
-        except OSError as error:
-            yield str(wiring.unwritable(configuration, setting, path, error))
+        if path is not None and (problem := file_problem(configuration, setting, path)):
+            yield problem
+
+
+def file_problem(configuration: Configuration, setting: str, path: Path) -> str:
+    """Why a file beside the ini can't be written that a setting, given as `key= value`, asks for, or nothing."""
+    try:
+        _try_to_append(path)
+    except OSError as error:
+        return str(wiring.unwritable(configuration, setting, path, error))
+    return ""
 
 
 def _try_to_append(path: Path) -> None:
@@ -135,6 +154,45 @@ def port_advice(error: OSError) -> str:
         "ports below 1024 are for root, and for the service that `dcmstore service install` makes: use that, or set "
         "a `port` from 1024 on"
     )
+
+
+# --- whom we send to -----------------------------------------------------------------------------
+
+
+def leads_back(settings: Settings, host: str, port: int, *, looks_up: bool = False) -> bool:
+    """True where this receiver itself listens there. A name that is not this machine's is known if it `looks_up`."""
+    return any(
+        port == endpoint.port and _is_listened_on(host, endpoint.address, looks_up=looks_up)
+        for endpoint in endpoints_of(settings)
+    )
+
+
+def _is_listened_on(host: str, bind: str, *, looks_up: bool) -> bool:
+    places = _places_of(host, looks_up=looks_up)
+    if bind in _EVERY_ADDRESS:
+        return any(_is_here(family, place) for family, place in places)
+    return host == bind or any(address_of(str(place[0])) == address_of(bind) for _, place in places)
+
+
+def _places_of(host: str, *, looks_up: bool) -> list[tuple[int, tuple[Any, ...]]]:
+    """The families and addresses of a host, as sockets have them; none where it is not known."""
+    is_own_name = host.casefold() in ("localhost", socket.gethostname().casefold())
+    flags = 0 if looks_up or is_own_name else socket.AI_NUMERICHOST
+    try:
+        found = socket.getaddrinfo(host, 0, type=socket.SOCK_DGRAM, flags=flags)
+    except (OSError, UnicodeError):  # nobody knows the name; who sends there tells it
+        return []
+    return [(family, place) for family, _, _, _, place in found]
+
+
+def _is_here(family: int, place: tuple[Any, ...]) -> bool:
+    """True for an address of this machine: only there a socket can be bound. Nothing is sent."""
+    try:
+        with socket.socket(family, socket.SOCK_DGRAM) as bound:
+            bound.bind(place)
+    except OSError:
+        return False
+    return True
 
 
 # --- open files ----------------------------------------------------------------------------------

@@ -325,7 +325,7 @@ class Settings:
     storage_commitment: str = _key(
         "storage-commitment", "off", *values.one_of("off", "same", "new"),
         "Whether senders may ask whether what they sent is safe, and where the report goes: on the same association "
-        "while it is open, else on a new one to peers; or always on a new one. Needs index= 1 and workers= 1.",
+        "while it is open, else on a new one to peers; or always on a new one. Needs index= 1; same needs workers= 1.",
     )  # fmt: skip
     logfile_size: int = _key(
         "logfile-size", 10, *values.number(1, 10_000), "Size in megabytes at which a log file is put aside.",

@@ -17,7 +17,7 @@ from sqlalchemy.pool import NullPool
 from dcmstore.errors import DcmStoreError, reason_of
 from dcmstore.storage import files
 
-# What SQLite says -> what to do. What is not in here, is damage.
+# What SQLite says -> what to do
 _ADVICE = (
     ("database is locked", "another program has it open for writing: end that, or wait until it is done"),
     ("disk is full", "make room on that disk"),
@@ -27,12 +27,24 @@ _ADVICE = (
 )
 
 
-class SqliteTrouble(DcmStoreError):
-    """The file can't be read or written; the text says what to do. `is_damaged` where only a new one will do."""
+# Only these say that the file itself is no database any more: all else may pass, or is the fault of something else.
+_DAMAGE = frozenset((sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB))
+_PRIMARY = 0xFF  # of a result code; what is above says more
 
-    def __init__(self, path: str, reason: str, advice: str, *, is_damaged: bool = False) -> None:
+
+class SqliteTrouble(DcmStoreError):
+    """The file can't be read or written; the text says what to do. `is_damaged` where only a new one will do.
+
+    `is_other_format` is true of one that another version of dcmstore can use.
+    """
+
+    def __init__(
+        self, path: str, reason: str, advice: str, *, is_damaged: bool = False, is_other_format: bool = False
+    ) -> None:
         super().__init__(f"{path}: {reason}; {advice}")
+        self.reason = reason
         self.is_damaged = is_damaged
+        self.is_other_format = is_other_format
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +57,7 @@ class Contents:
     trouble: type[SqliteTrouble]
     if_absent: tuple[str, str]  # reason and advice
     if_damaged: str  # advice
+    if_other_format: str = ""  # advice, where it is another one
 
 
 class SqliteFile:
@@ -52,14 +65,25 @@ class SqliteFile:
 
     `patience` is how many seconds it waits for another process that is writing. One that `may_write` is made where
     there is none, and belongs to who has the folder `like`: then the receiver can use what root has made.
-    `made` is the name by which one file is told from the next.
+    `made` is the name by which one file is told from the next. A short `is_glance` of one that may not write leaves no
+    file beside it.
     """
 
-    def __init__(self, path: str, contents: Contents, *, may_write: bool, like: str, patience: float) -> None:
+    def __init__(
+        self,
+        path: str,
+        contents: Contents,
+        *,
+        may_write: bool,
+        like: str,
+        patience: float,
+        is_glance: bool = False,
+    ) -> None:
         self.path = path
         self.is_new = False
         self._contents = contents
         self._may_write = may_write
+        self._is_glance = is_glance
         self._patience = patience
         with self.troubles():
             if may_write and like:
@@ -94,6 +118,14 @@ class SqliteFile:
         with self.transaction() as connection:
             return connection.execute(question).all()
 
+    def examine(self) -> None:
+        """Look at all of it: raises the trouble that it is damaged. Takes seconds for 100 MB."""
+        with self.troubles():
+            said = str(self._raw("PRAGMA integrity_check(1)")[0][0])
+        if said != "ok":
+            reason = said.splitlines()[-1]
+            raise self._contents.trouble(self.path, reason, self._contents.if_damaged, is_damaged=True)
+
     @property
     def is_replaced(self) -> bool:
         """True where another file stands in its place, or none."""
@@ -104,6 +136,8 @@ class SqliteFile:
     def _new_engine(self) -> Engine:
         mode = "rwc" if self._may_write else "ro"
         uri = Path(self.path).absolute().as_uri() + f"?mode={mode}"
+        if self._is_glance and not os.path.exists(self.path + "-wal"):  # nobody has it open
+            uri += "&immutable=1"  # else SQLite makes two files for those who may come, and leaves them there
 
         def connect() -> sqlite3.Connection:
             return sqlite3.connect(uri, uri=True, timeout=self._patience, isolation_level=None)
@@ -132,10 +166,21 @@ class SqliteFile:
                 connection.execute(state.insert().values(name="schema", value=self._contents.schema))
                 connection.execute(state.insert().values(name="made", value=secrets.token_hex(16)))
                 self.is_new = True
+            self._require_tables()
             found = {row[0]: row[1] for row in connection.execute(select(state))}
         schema, self.made = found.get("schema"), found.get("made", "")
         if schema != self._contents.schema:
             reason = f"has the format {schema}, and this version of dcmstore has {self._contents.schema}"
+            advice, is_other = self._contents.if_other_format or self._contents.if_damaged, schema is not None
+            raise self._contents.trouble(self.path, reason, advice, is_damaged=True, is_other_format=is_other)
+
+    def _require_tables(self) -> None:
+        """Raise the trouble where it is a database of something else, or one that lost a table."""
+        there = {row[0] for row in self._raw("SELECT name FROM sqlite_master WHERE type = 'table'")}
+        if not there:  # as whoever makes it left it a moment ago
+            raise self._contents.trouble(self.path, *self._contents.if_absent)
+        if missing := sorted(self._contents.state.metadata.tables.keys() - there):
+            reason = f"has no table {missing[0]}"
             raise self._contents.trouble(self.path, reason, self._contents.if_damaged, is_damaged=True)
 
     def _raw(self, statement: str) -> list[Any]:
@@ -150,9 +195,12 @@ class SqliteFile:
             return trouble(self.path, *self._contents.if_absent)
         if isinstance(error, OSError):
             return trouble(self.path, reason_of(error), "see to that disk or share")
-        reason = str(error.orig if isinstance(error, DBAPIError) and error.orig else error).splitlines()[0]
-        advice = next((advice for words, advice in _ADVICE if words in reason), "")
-        return trouble(self.path, reason, advice or self._contents.if_damaged, is_damaged=not advice)
+        original = error.orig if isinstance(error, DBAPIError) and error.orig else error
+        reason = str(original).splitlines()[0]
+        if getattr(original, "sqlite_errorcode", 0) & _PRIMARY in _DAMAGE:
+            return trouble(self.path, reason, self._contents.if_damaged, is_damaged=True)
+        advice = next((advice for words, advice in _ADVICE if words in reason), "please report the line")
+        return trouble(self.path, reason, advice)
 
 
 def _make(path: str, like: str) -> None:

@@ -1,6 +1,7 @@
 """text behind an equal sign -> a value: the kinds of values that settings have, each with what is allowed.
 
-Whatever reads a value raises ValueError on what is not allowed; config.py and cli.py say where it stands.
+Whatever reads a value raises ValueError on what is not allowed, and NotAllowed where only a part of it is wrong;
+config.py and cli.py say where it stands.
 """
 
 import os
@@ -14,6 +15,10 @@ MAX_AE_TITLE = 16  # characters (PS3.5 6.2)
 AE_TITLE_ALLOWED = f"1 to {MAX_AE_TITLE} ASCII characters without a backslash"
 
 
+class NotAllowed(ValueError):
+    """The text names the part of a value that is wrong, what came, and what is allowed there."""
+
+
 def ae_title(value: str) -> str:
     """An AE title as AE_TITLE_ALLOWED says, in the ini and on the command line; blanks around it mean nothing."""
     value = value.strip(" ")
@@ -25,7 +30,7 @@ def ae_title(value: str) -> str:
 def listed(value: str, check: Callable[[str], object]) -> tuple[str, ...]:
     """What stands between commas, each checked by something that raises ValueError; `;` separates nothing."""
     if ";" in value:
-        raise ValueError
+        raise NotAllowed("';' separates nothing; allowed is a comma")
     items = tuple(item.strip() for item in value.split(",")) if value else ()
     for item in items:
         check(item)

@@ -4,12 +4,13 @@ import contextlib
 import errno
 import ntpath
 import os
+import re
 import socket
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dcmstore import commitment, jobs, logs, uids, users, values
+from dcmstore import commitment, jobs, logs, rules, uids, users, values
 from dcmstore.access import Access
 from dcmstore.audit.messages import Reporter
 from dcmstore.audit.sinks import AuditFile, Sink, Syslog
@@ -37,7 +38,7 @@ JOURNAL_NAME = "DcmStore.dicomdir"  # DICOMDIRs that are still to be written
 INDEX_NAME = "DcmStore.index"
 INDEX_PATIENCE = 5.0  # seconds to enter what is noted at the end; what is left, the next start finds
 FULL = (errno.ENOSPC, errno.EDQUOT)  # what a disk or a quota says that has no room
-ROOT_KEYS = {Root.IMAGES: "images", Root.DOSE_REPORTS: "rdsr"}  # as rules and hooks name them
+ROOT_KEYS = {Root.IMAGES: rules.IMAGES, Root.DOSE_REPORTS: rules.DOSE_REPORTS}
 _COMMITMENT = {commitment.SOP_CLASS: (uids.EXPLICIT_VR_LITTLE_ENDIAN, uids.IMPLICIT_VR_LITTLE_ENDIAN)}
 ROOT_FIELDS = {Root.IMAGES: "img_dir", Root.DOSE_REPORTS: "rdsr_dir"}
 
@@ -266,18 +267,24 @@ def index_path_of(configuration: Configuration) -> Path:
     return _beside(configuration, INDEX_NAME)
 
 
-def require_index(settings: Settings) -> None:
+def require_index(configuration: Configuration) -> None:
     """Raise ConfigurationError where something is wanted that needs the index, and there is none."""
+    settings = configuration.settings
     if settings.index:
         return
-    for key, is_wanted in (
-        ("on-stored", settings.on_stored),
-        ("on-study-complete", settings.on_study_complete),
-        ("forward-to", settings.forward_to),
-        ("storage-commitment", settings.storage_commitment != "off"),
-    ):
-        if is_wanted:
-            raise ConfigurationError(f"{key}= : needs index= 1, which is 0")
+    advice = "needs index= 1, which is 0; set that to 1"
+    for field_name in ("on_stored", "on_study_complete", "forward_to"):
+        for _, where in configuration.each(field_name):
+            raise ConfigurationError(f"{where}: {advice}, or remove this line")
+    if settings.storage_commitment != "off":
+        text = f"storage-commitment= {settings.storage_commitment}: {advice}, or set it to off"
+        raise ConfigurationError(configuration.located(text))
+
+
+def require_new_association(settings: Settings) -> None:
+    """Raise ConfigurationError where reports of commitment may have to go on an association that a worker has."""
+    if settings.storage_commitment == "same":
+        raise ConfigurationError("storage-commitment= same: allowed is new, or off, while several workers= receive")
 
 
 def queue_path_of(configuration: Configuration) -> Path:
@@ -312,9 +319,13 @@ def indexer(
 
     with configuration.locating():
         index.require("index= 1")
-    tellers = {"index.failed": log.error, "index.behind": log.warning}
+    tellers = {"index.failed": log.error, "index.behind": log.warning, "index.unread": log.warning}
 
     def report(event: str, **facts: object) -> None:
+        if event == "index.unread":
+            facts["root"] = as_written(str(facts["root"]))
+            if not settings_in_force().log_patient:
+                facts["path"] = re.sub("^[^/]+/", "*/", str(facts["path"]))  # the first folder names the patient
         tellers.get(event, log.info)(event, **facts)
 
     made = Indexer(

@@ -41,18 +41,17 @@ FACTS: Mapping[str, str | int] = {
     "size": 1234,
     "sha256": "ab" * 32,
 }
+_OF_INSTANCE = ("path", "sop_instance_uid", "transfer_syntax", "series_instance_uid", "series_number",
+                "series_description", "instance_number", "size", "sha256")  # fmt: skip
 STUDY: Mapping[str, str | int] = {
-    **FACTS,
-    **dict.fromkeys(
-        ("path", "sop_instance_uid", "transfer_syntax", "series_instance_uid", "series_number", "series_description",
-         "instance_number", "size", "sha256"),
-        "",
-    ),
+    **{name: value for name, value in FACTS.items() if name not in _OF_INSTANCE},
     "event": "study-complete",
     "folder": "/data/images/4711/7",
     "instances": 2,
     "reason": "quiet",
-}  # fmt: skip
+    "first_stored_at": "2026-11-25T20:18:00.000Z",
+    "event_at": "2026-11-25T20:20:00.000Z",
+}
 
 
 def job(target: str, facts: Mapping[str, str | int] = FACTS, *, kind: str = COMMAND, key: str = "1") -> Job:

@@ -108,6 +108,54 @@ def test_the_environment_has_every_fact() -> None:
     assert {f"DCMSTORE_{name.upper()}" for name in FACTS} <= set(environment)
 
 
+# --- what only a shell could do ------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("line", "signs"),
+    [
+        ("tool {path} | cat > /tmp/x", ["|"]),
+        ("tool {path}|cat", ["|"]),
+        ("tool {path} || other", ["||"]),
+        ("cd /x && tool {path}", ["&&"]),
+        ("tool {path} > /tmp/x", [">"]),
+        ("tool {path} >>/tmp/x", [">>"]),
+        ("tool {path} 2>&1", ["2>"]),
+        ("tool < {path}", ["<"]),
+        ("tool {path} &", ["&"]),
+        ("cd /x; tool {path}", [";"]),
+        ("tool `date`", ["`"]),
+        ("tool $(date)", ["$("]),
+        ("tool $HOME/x ${path} ~/x", ["$HOME", "${", "~/"]),
+    ],
+)
+def test_a_sign_for_a_shell_is_told_with_what_to_write_in_place_of_it(line: str, signs: list[str]) -> None:
+    told = list(arguments.shell_signs(line))
+    assert [text.split("`")[1] or "`" for text in told] == signs
+    assert all(" is for a shell, and there is none: " in text and "; allowed " in text for text in told)
+
+
+@pytest.mark.parametrize("line", ["tool 'a b'", "tool '{path}'", "tool --name='x'", "'/a b/tool' x", "tool -o'a b'"])
+def test_single_quotes_are_told(line: str) -> None:
+    (told,) = arguments.shell_signs(line)
+    assert told.startswith("single quotes hold nothing together")
+    assert "allowed are double quotes" in told
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "sh -c \"cat < x | y > z; echo $HOME 'a b' && `date`\"",
+        'find {folder} -exec tool {} ";"',
+        "curl http://host/?a=1&b=2 O'Brien a;b 100$ x~y %j_%s *.dcm #1 !x",
+        "cmd /c copy {path} D:\\x > NUL",
+        "C:\\Windows\\System32\\PowerShell.exe -Command & {path}",
+    ],
+)
+def test_what_a_program_is_to_get_or_reads_as_a_shell_does_is_left_alone(line: str) -> None:
+    assert list(arguments.shell_signs(line)) == []
+
+
 # --- batch files ---------------------------------------------------------------------------------
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from dcmstore.hooks import processes
+from dcmstore.hooks import groups, processes
 from dcmstore.hooks.command import CommandHandler
 from tests.hooks.support import FACTS, WAIT, doing, failure, job, python, wait_for, wait_for_file
 
@@ -87,6 +87,7 @@ def test_a_command_that_fails_is_told_with_its_exit_code_and_its_last_line(
     source = "import sys; print('first'); print('no licence\\n', file=sys.stderr, flush=True); sys.exit(3)"
     error = failure(handler, job(python(tmp_path, source)))
     assert str(error) == "exit code 3; it wrote at last: no licence (before that: first)"
+    assert error.is_about_one
     assert not error.is_final
 
 
@@ -244,3 +245,35 @@ def test_a_batch_file_gets_its_arguments_and_nothing_that_is_a_command(handler: 
     assert told.read_text().strip() == "[n:MR][4711][]"
     error = failure(handler, job(f'"{batch}" n:{{patient_name}}', {**FACTS, "patient_name": 'a"&echo hacked'}))
     assert error.is_final
+
+
+@pytest.mark.skipif(os.name != "nt", reason="job objects")
+@pytest.mark.parametrize(
+    ("library", "function", "answer", "words"),
+    [
+        ("_kernel", "AssignProcessToJobObject", 0, "does not let it be ended together with what it starts: "),
+        ("", "_resume", -0x3FFFFFDE, "does not let it begin: NTSTATUS C0000022"),
+    ],
+)
+def test_a_program_that_can_not_be_held_together_does_not_begin(
+    handler: CommandHandler,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    library: str,
+    function: str,
+    answer: int,
+    words: str,
+) -> None:
+    monkeypatch.setattr(getattr(groups, library) if library else groups, function, lambda *_: answer)
+    started = []
+    start = groups._started
+
+    def keep(*arguments: object, **how: object) -> object:
+        started.append(start(*arguments, **how))  # type: ignore[arg-type]
+        return started[0]
+
+    monkeypatch.setattr(groups, "_started", keep)
+    error = failure(handler, job(python(tmp_path, "import time; time.sleep(600)")))
+    assert words in str(error)
+    assert not error.is_final
+    assert not _is_running(started[0].pid)

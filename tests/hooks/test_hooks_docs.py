@@ -6,10 +6,14 @@ from pathlib import Path
 
 import pytest
 
+from dcmstore.afterwards import facts_of
 from dcmstore.hooks import COPY, STORED, STUDY_COMPLETE, checking, lines, placeholders
 from dcmstore.hooks.processes import MAX_OUTPUT
 from dcmstore.hooks.signing import MAX_KEY, MIN_KEY
 from dcmstore.hooks.webhook import TIMEOUT
+from dcmstore.studies.gathered import Gathered
+from tests.hooks.support import FACTS, STUDY
+from tests.studies.support import entry
 
 PAGE = (Path(__file__).parents[2] / "docs" / "hooks.md").read_text(encoding="utf-8")
 _EVENTS = {"on-stored": STORED, "on-study-complete": STUDY_COMPLETE}
@@ -34,6 +38,15 @@ def test_every_placeholder_is_on_the_page_with_its_event() -> None:
             assert list(placeholders.problems(f"{{{name}}}", event)) == []
         (other,) = set(_EVENTS) - {key}
         assert all(list(placeholders.problems(f"{{{name}}}", event)) for name in of_row[other])
+
+
+def test_the_values_of_an_event_are_the_ones_on_the_page() -> None:
+    stored = entry("1.1")
+    of_study = Gathered.of(stored).facts(STUDY_COMPLETE, stored.stored_at, 1, "quiet", lambda _: "images")
+    for facts in (facts_of(stored, lambda _: "images"), of_study):
+        known = {name for name in placeholders.NAMES if not list(placeholders.problems(f"{{{name}}}", facts["event"]))}
+        assert set(facts) == known
+    assert (set(FACTS), set(STUDY)) == (set(facts_of(stored, lambda _: "images")), set(of_study))  # as tests have them
 
 
 def test_the_limits_on_the_page_are_those_of_the_code() -> None:

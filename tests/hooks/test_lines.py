@@ -2,13 +2,14 @@
 
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
 
 from dcmstore.hooks import COMMAND, COPY, STORED, STUDY_COMPLETE, WEBHOOK, checking, lines, planning
 from dcmstore.hooks.lines import Action
+from dcmstore.values import NotAllowed
 from tests.hooks.support import FACTS, STUDY
 
 FOLDER = "C:\\copies" if os.name == "nt" else "/copies"
@@ -50,6 +51,25 @@ def test_what_is_no_hook_is_refused(line: str) -> None:
         lines.parse(line)
 
 
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("ftp://host/x", "nothing can be called by ftp://; allowed is http:// or https://"),
+        ("file:///srv/x", "nothing can be called by file://; allowed is http:// or https://"),
+        ("https://user:secret@host/", "allowed is one without: use webhook-secret"),
+        ("https://host/{path", "allowed is a URL without `#` and braces"),
+        ("copy to relative", "'relative' is no whole path; allowed is one such as"),
+        ('"tool', "a double quote is not closed; allowed are pairs of them"),
+        ("{path} x", "the program is a placeholder, so a sender would choose it; allowed is a program's name"),
+    ],
+)
+def test_a_refusal_says_which_part_is_wrong_and_what_is_allowed(line: str, words: str) -> None:
+    with pytest.raises(NotAllowed) as caught:
+        lines.parse(line)
+    assert words in str(caught.value)
+    assert "secret@" not in str(caught.value)
+
+
 def test_the_folder_of_a_copy_may_stand_in_quotes() -> None:
     assert lines.folder_of(f'copy to "{FOLDER} 2"') == f"{FOLDER} 2"
 
@@ -61,6 +81,10 @@ def test_the_folder_of_a_copy_may_stand_in_quotes() -> None:
         (STORED, "x {qqqq}", "{qqqq} is no placeholder; allowed are event, path"),
         (STORED, "x {instances}", "{instances} is not known of a single object; use it with on-study-complete"),
         (STUDY_COMPLETE, "x {path}", "{path} is not known of a study; use {folder} for its files, or on-stored"),
+        (STORED, "x {path", "{path has no closing brace; allowed is {path}"),
+        (STORED, "x {folder/{patient_id}", "{folder has no closing brace; allowed is {folder}"),
+        (STORED, "x {pathh y", "{pathh has no closing brace; allowed is {pathh}"),
+        (STORED, "x root_key}/y", "root_key} has no opening brace; allowed is {root_key}"),
     ],
 )
 def test_a_placeholder_that_means_nothing_is_a_mistake(event: str, line: str, problem: str) -> None:
@@ -81,27 +105,33 @@ def test_every_fact_is_a_placeholder() -> None:
 
 
 def test_other_braces_are_text() -> None:
-    assert (
-        list(checking.mistakes(lines.parse("awk {print} {} { path }".replace("{print}", "{ print }")), STORED, []))
-        == []
-    )
+    for line in ("awk { print } {} { path }", 'awk "{print $1}"', 'x {"path": 1}', 'awk "{print path}" {path}'):
+        assert list(checking.mistakes(lines.parse(line), STORED, [])) == []
 
 
 def test_a_copy_into_a_root_folder_is_a_mistake(tmp_path: Path) -> None:
     root = tmp_path / "images"
     inside, beside = (lines.parse(f"copy to {tmp_path / name}") for name in ("images/copy", "images-copy"))
     (found,) = checking.mistakes(inside, STORED, [root])
-    assert found.endswith(f"lies in {root}, where objects are filed: name a folder outside of it")
+    assert found.endswith(f"lies in {root}, where objects are filed; allowed is a folder outside of it")
     assert list(checking.mistakes(beside, STORED, [root])) == []
 
 
+def lacks(line: str, unwritable: Callable[[Path], str] = lambda _: "") -> list[str]:
+    return list(checking.lacks(lines.parse(line), unwritable))
+
+
 def test_a_missing_program_and_a_missing_folder_are_told(tmp_path: Path) -> None:
-    (program,) = checking.lacks(lines.parse("no-such-program {path}"))
+    (program,) = lacks("no-such-program {path}")
     assert "no-such-program: there is no such program; install it, or give its whole path" in program
-    (folder,) = checking.lacks(lines.parse(f"copy to {tmp_path / 'away'}"))
+    (folder,) = lacks(f"copy to {tmp_path / 'away'}")
     assert folder.endswith("there is no such folder; make it, or see to its disk or share")
-    assert list(checking.lacks(lines.parse(f"copy to {tmp_path}"))) == []
-    assert list(checking.lacks(lines.parse(f'"{sys.executable}" x'))) == []
+    assert lacks(f"copy to {tmp_path}") == []
+    assert lacks(f'"{sys.executable}" x') == []
+
+
+def test_a_folder_of_a_copy_that_can_not_be_written_is_told(tmp_path: Path) -> None:
+    assert lacks(f"copy to {tmp_path}", lambda folder: f"no: {folder.name}") == [f"{tmp_path} no: {tmp_path.name}"]
 
 
 def test_a_webhook_without_key_or_tls_is_noted(tmp_path: Path) -> None:

@@ -15,9 +15,9 @@ import pytest
 
 from dcmstore.errors import ConfigurationError
 from dcmstore.hooks import WEBHOOK, checking, lines, signing
-from dcmstore.hooks.webhook import WebhookHandler
+from dcmstore.hooks.webhook import WebhookHandler, body_of
 from tests.hooks.site import Site, serving
-from tests.hooks.support import FACTS, WAIT, doing, failure, job, wait_for
+from tests.hooks.support import FACTS, STUDY, WAIT, doing, failure, job, wait_for
 
 KEY = bytes(range(32))
 
@@ -67,6 +67,10 @@ def test_the_facts_come_as_json(site: Site) -> None:
     }
     assert headers["host"] == site.url.removeprefix("http://")
     assert "webhook-signature" not in headers
+
+
+def test_the_time_of_a_study_is_when_it_was_complete() -> None:
+    assert json.loads(body_of(job("http://127.0.0.1/", STUDY)))["timestamp"] == STUDY["event_at"]
 
 
 def test_a_message_is_signed_by_the_standard(site: Site, secret: Path) -> None:
@@ -200,6 +204,57 @@ def test_a_server_that_drips_is_left_when_the_time_is_over() -> None:
         error = failure(WebhookHandler(None, timeout=0.5), job(url, kind=WEBHOOK))
     assert "that it answers within 0.5 seconds" in str(error)
     assert time.monotonic() - began < WAIT
+
+
+def addresses(monkeypatch: pytest.MonkeyPatch, ports: list[int]) -> None:
+    """Every name has these addresses."""
+    found = [(socket.AF_INET, socket.SOCK_STREAM, 0, "", ("127.0.0.1", port)) for port in ports]
+    monkeypatch.setattr("dcmstore.hooks.webhook.socket.getaddrinfo", lambda *_, **__: found)
+
+
+@contextlib.contextmanager
+def _full() -> Iterator[int]:
+    """A port at which no connection comes about any more, and none is refused, on Linux."""
+    with socket.create_server(("127.0.0.1", 0), backlog=0) as listener, contextlib.ExitStack() as held:
+        for _ in range(4):
+            waiting = held.enter_context(socket.socket())
+            waiting.setblocking(False)
+            waiting.connect_ex(listener.getsockname())
+        yield listener.getsockname()[1]
+
+
+def test_the_next_address_is_tried(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        refusing = listener.getsockname()[1]
+    addresses(monkeypatch, [refusing, int(site.url.split(":")[2].partition("/")[0])])
+    WebhookHandler(None).do(job("http://ris.example/hook", kind=WEBHOOK))
+    assert len(site.asked) == 1
+
+
+def test_the_time_is_for_all_addresses_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    with _full() as port:
+        addresses(monkeypatch, [port] * 100)
+        began = time.monotonic()
+        error = failure(WebhookHandler(None, timeout=0.1), job("http://ris.example/", kind=WEBHOOK))
+    assert time.monotonic() - began < 5.0  # of 10 seconds
+    assert not error.is_final
+
+
+def test_when_the_receiver_stops_nobody_waits_for_an_address(monkeypatch: pytest.MonkeyPatch) -> None:
+    with _full() as port:
+        addresses(monkeypatch, [port] * 100)
+        handler = WebhookHandler(None, timeout=600)
+        with doing(handler, job("http://ris.example/", kind=WEBHOOK)) as failures:
+            wait_for(lambda: handler._open)
+            handler.close()
+        assert [str(error) for error in failures] == ["the receiver stops; it is done again"]
+
+
+@pytest.mark.parametrize("host", ["a..b", "x" * 64 + ".example"])
+def test_a_name_that_no_host_can_have_is_told(host: str) -> None:
+    error = failure(WebhookHandler(None), job(f"http://{host}/", kind=WEBHOOK))
+    assert str(error) == f"'{host}' is no name of a host; correct it in the ini"
+    assert error.is_final
 
 
 def test_when_the_receiver_stops_a_webhook_is_left() -> None:

@@ -5,16 +5,17 @@ import shutil
 import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 from dcmstore import follow_up, index, needs, profile, values, wiring
 from dcmstore.audit.sinks import LOCAL_LOG
 from dcmstore.audit.syslog import THIS_SYSTEM
 from dcmstore.config import Configuration
 from dcmstore.doctor.findings import Finding, Kind, fail, note, ok
-from dcmstore.errors import ConfigurationError, reason_of
+from dcmstore.errors import ConfigurationError, DcmStoreError, reason_of
+from dcmstore.forwarding import peers
 from dcmstore.hooks import checking
-from dcmstore.hosts import HostRule, host_rule
+from dcmstore.hosts import host_rule
 from dcmstore.profile import Profile
 from dcmstore.settings import KEYS, Settings, shown
 from dcmstore.storage import names
@@ -22,8 +23,12 @@ from dcmstore.storage.filing import Root
 from dcmstore.storage.space import MEGABYTE
 from dcmstore.tls import context
 
+if TYPE_CHECKING:
+    from dcmstore.sqlite import SqliteFile
+
 GIGABYTE = 1024 * MEGABYTE
 LOW_SPACE = GIGABYTE  # bytes left to use, below which it is time to make room
+GLANCE_PATIENCE = 3.0  # seconds to wait for another process that is writing
 MOST_THREADS = 16  # `num_threads` of the original
 
 _About: TypeAlias = Callable[[str, object, str], str]  # field, value, text -> a line that names where it stands
@@ -66,21 +71,65 @@ def _dicomdir_findings() -> Iterator[Finding]:
 
 
 def _index_findings(configuration: Configuration) -> Iterator[Finding]:
-    if configuration.settings.index:
-        index.require("index= 1")
-        yield ok(f"index {wiring.index_path_of(configuration)}: `dcmstore list` and `dcmstore verify` ask it")
+    """The files that what follows a store needs."""
+    if not configuration.settings.index:
+        return
+    index.require("index= 1")
+    from dcmstore.index.database import Database  # and with it SQLAlchemy, which receivers without an index do without
+    from dcmstore.jobs.queue import Queue
+
+    asked_by = "`dcmstore list` and `dcmstore verify` ask it"
+    yield _file_finding(configuration, "index", wiring.index_path_of(configuration), Database, asked_by)
+    asked_by = "`dcmstore queue` and `dcmstore hooks` show what waits in it"
+    yield _file_finding(configuration, "queue", wiring.queue_path_of(configuration), Queue, asked_by)
 
 
-def _hook_findings(configuration: Configuration) -> Iterator[Finding]:
+def _file_finding(
+    configuration: Configuration, name: str, path: Path, open_file: "Callable[..., SqliteFile]", asked_by: str
+) -> Finding:
+    if problem := needs.file_problem(configuration, "index= 1", path):
+        return fail(problem)
+    if not path.exists() or not path.stat().st_size:
+        return ok(f"{name} {path} is made when the receiver starts")
+    try:
+        open_file(str(path), may_write=False, patience=GLANCE_PATIENCE, is_glance=True).close()
+    except DcmStoreError as trouble:
+        return fail(f"{name} {trouble}")
+    return ok(f"{name} {path} can be read and written: {asked_by}")
+
+
+def _follow_up_findings(configuration: Configuration) -> Iterator[Finding]:
     settings = configuration.settings
-    follow_up.require(configuration)
-    everything = []
-    for key, hook in follow_up.require_hooks(configuration):
-        everything.append(hook)
-        yield from (fail(f"{key}= {hook}: {text}") for text in checking.lacks(hook))
-        yield from (note(text) for text in checking.notes(hook, settings.webhook_secret))
-    if problem := checking.secret_problem(everything, settings.webhook_secret):
-        yield fail(problem)
+    wiring.require_index(configuration)
+    mistakes = list(follow_up.mistakes(configuration))
+    yield from map(fail, mistakes)
+    if not mistakes:
+        yield from _forward_findings(configuration)
+    hooks = list(follow_up.hooks_of(configuration))
+    for where, _, hook in hooks:
+        yield from (fail(f"{where}: {text}") for text in checking.lacks(hook, needs.unwritable))
+        yield from (note(f"{where}: {text}") for text in checking.notes(hook, settings.webhook_secret))
+    if problem := checking.secret_problem((hook for _, _, hook in hooks), settings.webhook_secret):
+        yield fail(configuration.located(problem))
+
+
+def _commitment_findings(configuration: Configuration) -> Iterator[Finding]:
+    if configuration.settings.workers > 1:
+        wiring.require_new_association(configuration.settings)
+    return iter(())
+
+
+def _forward_findings(configuration: Configuration) -> Iterator[Finding]:
+    """What only shows when names are looked up, for which no start waits."""
+    settings = configuration.settings
+    known = peers.by_ae_title(settings.peers)
+    for line, where in configuration.each("forward_to"):
+        peer = peers.forward_of(line, known).peer
+        if problem := _problem_with_name(peer.host):
+            text = f"{where}: {peer.host} can't be looked up now ({problem}), and what is for it waits"
+            yield note(text, "see to the name, or enter the address")
+        elif needs.leads_back(settings, peer.host, peer.port, looks_up=True):
+            yield fail(f"{where}: {follow_up.RETURNS.format(peer)}")
 
 
 def _tls_findings(configuration: Configuration) -> Iterator[Finding]:
@@ -105,18 +154,16 @@ def _access_findings(configuration: Configuration) -> Iterator[Finding]:
     hosts = dict.fromkeys(settings.allowed_hosts, "allowed_hosts")
     hosts |= {host: "allowed_ae" for _, host in map(values.split_ae, settings.allowed_ae) if host}
     for host, field_name in hosts.items():
-        if problem := _problem_with_name(host_rule(host)):
+        if isinstance(name := host_rule(host), str) and (problem := _problem_with_name(name)):
             key = KEYS[field_name].name
             text = f"{key}= {host}: this name can't be looked up now ({problem}), and its host is turned away"
             yield note(configuration.located(text), "see to the name, or enter the address")
 
 
-def _problem_with_name(rule: HostRule) -> str:
-    """Why a host name has no address, or nothing."""
-    if not isinstance(rule, str):
-        return ""
+def _problem_with_name(host: str) -> str:
+    """Why a host has no address, or nothing."""
     try:
-        socket.getaddrinfo(rule, None)
+        socket.getaddrinfo(host, None)
     except (OSError, UnicodeError) as error:
         return reason_of(error)
     return ""
@@ -140,7 +187,8 @@ _WIRED: tuple[Callable[[Configuration], Iterator[Finding]], ...] = (
     _access_findings,
     _audit_findings,
     _index_findings,
-    _hook_findings,
+    _follow_up_findings,
+    _commitment_findings,
 )
 
 
@@ -176,7 +224,7 @@ def notes(configuration: Configuration) -> Iterator[str]:
 
     def about(field_name: str, value: object, text: str) -> str:
         key = configuration.spellings[field_name]
-        return f"{configuration.path}, line {configuration.lines[field_name]}: {key}= {shown(value)}{text}"
+        return f"{configuration.path}, line {configuration.lines[field_name][0]}: {key}= {shown(value)}{text}"
 
     yield from _without_effect(configuration, about)
     yield from _open_to_doubt(configuration, about)

@@ -16,6 +16,7 @@ from dcmstore.hooks.placeholders import Part
 from dcmstore.jobs.work import Facts, JobFailed
 from dcmstore.storage import names
 from dcmstore.storage.names import Placeholder
+from dcmstore.values import NotAllowed
 
 # Where a program may see an option, or with @ a file that has options: `+` is DCMTK's, `/` that of Windows.
 _OPTION_SIGNS = tuple("-+@/" if sys.platform == "win32" else "-+@")
@@ -26,6 +27,12 @@ _LEADS_OUT = re.compile(
 _UNKNOWN = Placeholder("unknown", "UNKNOWN")  # an empty value within a path
 _UTF_8 = b"ISO_IR 192"
 _BATCH_FILES = (".bat", ".cmd")
+_WORD = re.compile(r'(?:[^\s"]|"[^"]*")+')
+_QUOTED = re.compile(r'"[^"]*"')
+_OPERATOR = re.compile(r"\|\|?|&&|[0-9]?(?:>>?|<<?)|[&;]$|`")
+_EXPANSION = re.compile(r"\$(?:\w+|[({])|^~[/\\]")
+_SINGLE_QUOTE = re.compile(r"(?<!\w)'|'(?!\w)")  # else an apostrophe
+_READS_ARGUMENTS_AS_SHELL = re.compile(r"(?:.*[/\\])?(?:cmd|powershell|pwsh)(?:\.exe)?", re.IGNORECASE)
 _SAFE_FOR_BATCH = re.compile(r"[\w .:\\/~()@#+-]*")  # neither a sign of cmd.exe's nor one that ends an argument
 
 
@@ -39,8 +46,10 @@ class CommandLine:
     def parse(cls, text: str) -> "CommandLine":
         """Raises ValueError without a program, with a placeholder for it, and with a quote that does not end."""
         words = tuple(_split(text))
-        if not words or not words[0] or placeholders.names_in(words[0]):
+        if not words or not words[0]:
             raise ValueError
+        if placeholders.names_in(words[0]):
+            raise NotAllowed("the program is a placeholder, so a sender would choose it; allowed is a program's name")
         return cls(words)
 
     @property
@@ -53,11 +62,38 @@ class CommandLine:
 
 
 def _split(text: str) -> Iterator[str]:
-    """Split at blanks; double quotes hold a word together, and a backslash is one. Raises ValueError."""
+    """Split at blanks; double quotes hold a word together, and a backslash is one. Raises NotAllowed."""
     if text.count('"') % 2:
-        raise ValueError
-    for match in re.finditer(r'(?:[^\s"]|"[^"]*")+', text):
+        raise NotAllowed("a double quote is not closed; allowed are pairs of them")
+    for match in _WORD.finditer(text):
         yield match[0].replace('"', "")
+
+
+# --- what only a shell could do ------------------------------------------------------------------
+
+
+def shell_signs(text: str) -> Iterator[str]:
+    """What in a command line is meant for a shell, and what to write in place of it. In double quotes it is text."""
+    program, *_ = _split(text)
+    if _READS_ARGUMENTS_AS_SHELL.fullmatch(program):
+        return
+    bare = [_QUOTED.sub("", match[0]) for match in _WORD.finditer(text)]
+    for sign in filter(None, map(_OPERATOR.search, bare)):
+        yield (
+            f"`{sign[0]}` is for a shell, and there is none: write a script and call that; allowed are a program and "
+            f'its arguments, or "{sign[0]}" in double quotes where the program itself wants it'
+        )
+        break  # what follows it, is of the same thought
+    for sign in filter(None, map(_EXPANSION.search, bare)):
+        yield (
+            f"`{sign[0]}` is for a shell, and there is none: it would stay as it is; allowed is what it stands for, or "
+            "double quotes around it where the program itself wants it so"
+        )
+    if any(map(_SINGLE_QUOTE.search, bare)):
+        yield (
+            "single quotes hold nothing together, and the program would get them too; allowed are double quotes around "
+            "what has blanks in it"
+        )
 
 
 def _filled(word: str, facts: Facts) -> str:

@@ -1,11 +1,11 @@
 """hooks -> what hinders them on this machine, in words that say what to do."""
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from dcmstore.errors import ConfigurationError
-from dcmstore.hooks import COMMAND, COPY, WEBHOOK, lines, placeholders, signing
+from dcmstore.hooks import COMMAND, COPY, WEBHOOK, arguments, lines, placeholders, signing
 from dcmstore.hooks.arguments import CommandLine
 from dcmstore.hooks.command import found
 from dcmstore.hooks.lines import Hook
@@ -16,22 +16,30 @@ def mistakes(hook: Hook, event: str, roots: Iterable[Path]) -> Iterator[str]:
     """What is wrong with the line itself, so that nothing of it could ever work; a start is refused for it."""
     if hook.action.kind == COMMAND:
         yield from placeholders.problems(hook.action.target, event)
+        yield from arguments.shell_signs(hook.action.target)
     if hook.action.kind == COPY:
         target = lines.folder_of(hook.action.target)
         for root in roots:
             if _is_within(target, str(root)):
-                yield f"{target} lies in {root}, where objects are filed: name a folder outside of it"
+                yield f"{target} lies in {root}, where objects are filed; allowed is a folder outside of it"
 
 
-def lacks(hook: Hook) -> Iterator[str]:
-    """What is missing on this machine, and may come yet; jobs wait for it."""
+def lacks(hook: Hook, unwritable: Callable[[Path], str]) -> Iterator[str]:
+    """What is missing on this machine, and may come yet; jobs wait for it.
+
+    `unwritable` says why a folder can't be written, or nothing.
+    """
     if hook.action.kind == COMMAND:
         try:
             found(CommandLine.parse(hook.action.target).program)
         except JobFailed as error:
             yield str(error)
-    if hook.action.kind == COPY and not os.path.isdir(target := lines.folder_of(hook.action.target)):
-        yield f"{target}: there is no such folder; make it, or see to its disk or share"
+    if hook.action.kind == COPY:
+        target = lines.folder_of(hook.action.target)
+        if not os.path.isdir(target):
+            yield f"{target}: there is no such folder; make it, or see to its disk or share"
+        elif problem := unwritable(Path(target)):
+            yield f"{target} {problem}"
 
 
 def secret_problem(hooks: Iterable[Hook], secret_file: Path | None) -> str:
@@ -51,9 +59,9 @@ def notes(hook: Hook, secret_file: Path | None) -> Iterator[str]:
         return
     url = lines.url_of(hook.action.target)
     if url.scheme == "http" and url.hostname not in ("localhost", "127.0.0.1", "::1"):
-        yield f"{hook.action.target}: http sends what is known of the patient for all to read; use https"
+        yield "http sends what is known of the patient for all to read; use https"
     if secret_file is None:
-        yield f"{hook.action.target}: without webhook-secret its receiver can't tell who sends"
+        yield "without webhook-secret its receiver can't tell who sends"
 
 
 def _is_within(path: str, root: str) -> bool:

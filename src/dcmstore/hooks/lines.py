@@ -9,6 +9,7 @@ from dcmstore import rules
 from dcmstore.hooks import COMMAND, COPY, WEBHOOK, placeholders
 from dcmstore.hooks.arguments import CommandLine
 from dcmstore.rules import RULE_ALLOWED, Rule
+from dcmstore.values import NotAllowed
 
 HOOK_ALLOWED = (
     "a command line, a URL that begins with http:// or https://, or `copy to` with the whole path of a folder; in "
@@ -17,6 +18,7 @@ HOOK_ALLOWED = (
 
 _COPY = re.compile(r"copy\s+to\s+(.+)", re.IGNORECASE)
 _URL = re.compile(r"https?://[!-~]+", re.IGNORECASE)
+_SCHEME = re.compile(r"[a-z][a-z0-9+.-]*://", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +42,7 @@ class Hook:
 
 
 def parse(line: str) -> Hook:
-    """Raises ValueError on what HOOK_ALLOWED does not cover. What is not known without a look at it is for checking."""
+    """Raises ValueError on what HOOK_ALLOWED does not cover. What else could never work, is for checking."""
     rule, target = rules.split(line)
     return Hook(line, rule, Action(_kind_of(target), target))
 
@@ -54,6 +56,8 @@ def _kind_of(target: str) -> str:
     if re.match(r"https?:", target, re.IGNORECASE):
         url_of(target)
         return WEBHOOK
+    if scheme := _SCHEME.match(target):
+        raise NotAllowed(f"nothing can be called by {scheme[0]}; allowed is http:// or https://, or a command line")
     if _COPY.fullmatch(target):
         folder_of(target)
         return COPY
@@ -64,9 +68,12 @@ def _kind_of(target: str) -> str:
 def url_of(target: str) -> SplitResult:
     """Raises ValueError for what is no URL, and for one with a password in it: it would be in the log."""
     parts = urlsplit(target)
-    is_plain = parts.username is None and not parts.fragment and not placeholders.names_in(target)
-    if not _URL.fullmatch(target) or not parts.hostname or parts.port == 0 or not is_plain:
+    if not _URL.fullmatch(target) or not parts.hostname or parts.port == 0:
         raise ValueError
+    if parts.username is not None:
+        raise NotAllowed("a user or password in a URL would be in the log; allowed is one without: use webhook-secret")
+    if parts.fragment or "{" in target or "}" in target:
+        raise NotAllowed("allowed is a URL without `#` and braces: its server gets all values in the body")
     return parts
 
 
@@ -75,5 +82,6 @@ def folder_of(target: str) -> str:
     match = _COPY.fullmatch(target)
     folder = match[1].strip().removeprefix('"').removesuffix('"') if match else ""
     if not os.path.isabs(folder) or "\0" in folder or placeholders.names_in(folder):
-        raise ValueError
+        example = "D:\\copies" if os.name == "nt" else "/srv/copies"
+        raise NotAllowed(f"{folder!r} is no whole path; allowed is one such as {example}, without placeholders")
     return folder

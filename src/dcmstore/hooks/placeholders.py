@@ -10,6 +10,7 @@ from dcmstore.hooks import STORED, STUDY_COMPLETE
 # Facts that this program made itself. All others are as a sender wrote them.
 _OURS = (
     "event", "path", "root", "root_key", "folder", "host", "stored_at", "size", "sha256", "instances", "reason",
+    "first_stored_at", "event_at",
 )  # fmt: skip
 _OF_SENDERS = (
     "sop_class_uid", "sop_instance_uid", "transfer_syntax", "study_instance_uid", "series_instance_uid", "patient_id",
@@ -32,9 +33,13 @@ _ONLY_OF = {
     "sha256": STORED,
     "instances": STUDY_COMPLETE,
     "reason": STUDY_COMPLETE,
+    "first_stored_at": STUDY_COMPLETE,
+    "event_at": STUDY_COMPLETE,
 }
 
 _PLACEHOLDER = re.compile(r"\{([A-Za-z_][A-Za-z0-9_]*)\}")
+_UNCLOSED = re.compile(r"\{([A-Za-z_][A-Za-z0-9_]*)(?![A-Za-z0-9_}])")
+_UNOPENED = re.compile(r"(?<![A-Za-z0-9_{])([A-Za-z_][A-Za-z0-9_]*)\}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +66,7 @@ def names_in(text: str) -> list[str]:
 
 def problems(text: str, event: str) -> Iterator[str]:
     """What is wrong with the placeholders of a line for an event, and what to do about it."""
+    yield from _half_braces(text)
     for name in names_in(text):
         if name not in NAMES:
             near = difflib.get_close_matches(name.lower(), NAMES, n=1)
@@ -69,6 +75,17 @@ def problems(text: str, event: str) -> Iterator[str]:
             yield f"{{{name}}} is no placeholder; {nearest}allowed are {allowed}"
         elif _ONLY_OF.get(name, event) != event:
             yield f"{{{name}}} is not known of {_OF_EVENT[event]}; {_ADVICE[event]}"
+
+
+def _half_braces(text: str) -> Iterator[str]:
+    """Placeholders that lack a brace. Braces that are closed later, or have been opened before, are text."""
+    for match in _UNCLOSED.finditer(text):
+        if match[1] in NAMES or "}" not in text[match.end() :]:
+            yield f"{match[0]} has no closing brace; allowed is {{{match[1]}}}"
+    for match in _UNOPENED.finditer(text):
+        before = text[: match.start()]
+        if match[1] in NAMES and before.count("{") <= before.count("}"):
+            yield f"{match[0]} has no opening brace; allowed is {{{match[1]}}}"
 
 
 _OF_EVENT = {STORED: "a single object", STUDY_COMPLETE: "a study"}

@@ -49,8 +49,10 @@ class Known(NamedTuple):
 class Database(SqliteFile):
     """The index, as SqliteFile has it. Everything here raises IndexTrouble."""
 
-    def __init__(self, path: str, *, may_write: bool = True, like: str = "", patience: float = 30.0) -> None:
-        super().__init__(path, _CONTENTS, may_write=may_write, like=like, patience=patience)
+    def __init__(
+        self, path: str, *, may_write: bool = True, like: str = "", patience: float = 30.0, is_glance: bool = False
+    ) -> None:
+        super().__init__(path, _CONTENTS, may_write=may_write, like=like, patience=patience, is_glance=is_glance)
 
     # --- state -----------------------------------------------------------------------------------
 
