@@ -4,8 +4,12 @@ import contextlib
 import os
 import re
 import shutil
+import signal
+import subprocess
+import sys
 import tempfile
 import threading
+import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -23,6 +27,7 @@ from dcmstore.storage.part10 import FileMeta
 from dcmstore.storage.store import Duplicates, Instance, Outcome, Store, Stored
 from tests.support import CT, XRAY_DOSE_SR, element
 
+PROJECT = Path(__file__).parents[1]
 SPLIT = FilingPolicy(split_collisions=True)
 BY_NAME = FilingPolicy(split_collisions=True, order_by_patient_id=False)
 NO_STUDIES = FilingPolicy(split_collisions=True, order_by_study=False)
@@ -398,7 +403,7 @@ def test_a_folder_is_claimed_before_its_first_file_is_visible(store: Store, monk
     give_name, others = files.give_name, []
 
     def name(source: str, target: str) -> None:
-        if not others:
+        if target.endswith(".dcm") and not others:
             others.append(None)
             others[0] = send(store, "1.2", "1.9.2")  # type: ignore[call-overload]
         give_name(source, target)
@@ -406,6 +411,83 @@ def test_a_folder_is_claimed_before_its_first_file_is_visible(store: Store, monk
     monkeypatch.setattr(files, "give_name", name)
     assert send(store, "1.1", "1.9.1").folders[1] == "7"
     assert re.fullmatch(SUFFIXED, others[0].folders[1])  # type: ignore[attr-defined]
+
+
+TURNS = 80
+_BRING = """
+import sys, time
+from pathlib import Path
+from tests.test_owners import TURNS, send, started
+folder, number = Path(sys.argv[1]), int(sys.argv[2])
+with started(folder) as store:
+    print("ready", flush=True)
+    begin = float(sys.stdin.readline())
+    for turn in range(TURNS):
+        while time.monotonic() < begin + turn * 0.01:
+            pass
+        study = f"1.9.{number}.{turn}"
+        print(*send(store, f"1.{number}.{turn}", study, patient_id=f"P{turn}".encode()).folders, flush=True)
+"""
+
+
+def bring(folder: Path, number: int) -> "subprocess.Popen[str]":
+    command = [sys.executable, "-c", _BRING, str(folder), str(number)]
+    return subprocess.Popen(command, cwd=PROJECT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+
+def test_a_claim_ends_with_the_first_file(store: Store, tmp_path: Path) -> None:
+    send(store, "1.1", "1.9.1")
+    send(store, "1.2", "1.9.2")
+    assert not list(tmp_path.rglob("*.claim"))
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="the processes share a clock")
+def test_processes_that_bring_new_studies_in_the_same_instant_agree(tmp_path: Path) -> None:
+    processes = [bring(tmp_path, number) for number in range(2)]
+    for process in processes:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+    begin = time.monotonic() + 0.1
+    for process in processes:
+        assert process.stdin is not None
+        process.stdin.write(f"{begin}\n")
+        process.stdin.flush()
+    names = [[line.split() for line in process.communicate(timeout=60)[0].splitlines()] for process in processes]
+    assert len(names[0]) == len(names[1]) == TURNS
+    for folders in zip(*names, strict=True):
+        plain, suffixed = sorted((name for _, name, _ in folders), key=len)
+        assert plain == "7"
+        assert re.fullmatch(SUFFIXED, suffixed)
+    assert not list(tmp_path.rglob("*.claim"))
+
+
+_CLAIM = """
+import os, signal, sys
+from pathlib import Path
+from dcmstore.storage import files
+from tests.test_owners import send, started
+def die(source, target):
+    if target.endswith(".dcm"):
+        os.kill(os.getpid(), signal.SIGKILL)
+    give_name(source, target)
+give_name, files.give_name = files.give_name, die
+with started(Path(sys.argv[1])) as store:
+    send(store, "1.1", "1.9.1")
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="kills by a signal")
+def test_what_a_killed_process_claimed_keeps_nobody_from_storing(tmp_path: Path) -> None:
+    with started(tmp_path) as store:
+        killed = subprocess.run([sys.executable, "-c", _CLAIM, str(tmp_path)], cwd=PROJECT, check=False)
+        assert killed.returncode == -signal.SIGKILL
+        assert len(list(tmp_path.rglob("*.claim"))) == 2  # the master folder's and the study's
+        send(store, "1.2", "1.9.2")
+        send(store, "1.3", "1.9.1", patient_id=b"PAT2")
+        with started(tmp_path):
+            assert not list(tmp_path.rglob("*.claim"))
+    with started(tmp_path) as store:
+        assert send(store, "1.1", "1.9.1").folders == ("PAT1", "7", "3")
 
 
 def test_another_process_with_the_same_folders_comes_to_the_same_names(tmp_path: Path) -> None:

@@ -208,6 +208,34 @@ def test_a_reload_says_which_keys_have_changed(running: Running) -> None:
     assert "changed=nothing" in second
 
 
+def test_a_reload_lists_what_took_effect_and_says_of_the_rest_when_it_counts(running: Running) -> None:
+    running.configure()
+    running.start()
+    running.configure(workers=3, idle_timeout=7)
+    running.reload()
+    running.reload()
+    running.configure(idle_timeout=7)
+    running.reload()
+    running.stop()
+    lists = [line.partition("changed=")[2].split(" ")[0] for line in running.logged("config.reloaded")]
+    assert lists == ["idle-timeout", "nothing", "nothing"]
+    warnings = [line for line in running.logged("config.warning") if "workers=" in line]
+    assert len(warnings) == 2
+    assert all("workers= 3 counts from the next start; until then it is " in line for line in warnings)
+
+
+def test_what_hooks_have_from_the_start_is_not_listed_as_changed_either(running: Running) -> None:
+    running.configure(index=1)
+    running.start()
+    running.configure(index=1, hook_timeout=7, webhook_secret="new.key")
+    running.reload()
+    running.stop()
+    assert "changed=nothing" in running.logged("config.reloaded")[0]
+    timeout, secret = running.logged("config.warning")
+    assert "hook-timeout= 7 counts from the next start; until then it is 300" in timeout
+    assert "/new.key counts from the next start; until then it is empty" in secret
+
+
 def test_a_reload_can_turn_the_log_up_and_its_file_off(running: Running) -> None:
     running.configure(port=(port := free_port()), log_level="error")
     running.start()

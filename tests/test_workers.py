@@ -1,5 +1,6 @@
 """Processes that receive for one that listens: what holds of one receiver holds of all of them together."""
 
+import contextlib
 import os
 import queue
 import shutil
@@ -10,12 +11,16 @@ import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from dcmstore import receiver
+from dcmstore import receiver, uids
 from dcmstore.hosting import Request
-from dcmstore.workers import channel, pool
+from dcmstore.storage import part10
+from dcmstore.storage.part10 import FileMeta
+from dcmstore.storage.store import Store
+from dcmstore.workers import channel, messages, pool
 from dcmstore.workers.channel import Channel
 from tests.hosted import Running, running_in
 from tests.index.support import rows
@@ -120,6 +125,67 @@ def test_what_a_killed_process_told_nobody_of_is_found(running: Running) -> None
     wait_until(lambda: len(rows(running.folder / "DcmStore.index")) == 9)
 
 
+def test_a_store_does_not_wait_for_a_process_that_listens_and_is_frozen(tmp_path: Path) -> None:
+    objects = 3000  # of each, a note and a line of the log are more than the system takes
+    with running_in(tmp_path, workers=2) as configured:
+        configured.configure(port=(port := free_port()), durable=0, index=1)
+        with started(tmp_path, "index.caught_up") as process, associated(port) as peer:
+            os.kill(process.pid, signal.SIGSTOP)
+            try:
+                for number in range(objects):
+                    assert peer.store(data_set(f"1.2.{number}"), f"1.2.{number}").status == 0
+            finally:
+                os.kill(process.pid, signal.SIGCONT)
+            peer.release()
+            wait_until(lambda: len(rows(tmp_path / "DcmStore.index")) == objects)
+
+
+def test_what_a_process_had_no_room_to_tell_is_found(running: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    pools: list[pool.Pool] = []
+
+    class Known(pool.Pool):
+        def __init__(self, *arguments: Any) -> None:
+            super().__init__(*arguments)
+            pools.append(self)
+
+    monkeypatch.setattr(receiver, "Pool", Known)
+    port_of(running, index=1)
+    wait_until(lambda: running.logged("index.caught_up"))
+    untold = running.folder / "images" / "PAT1" / "1.2.1.dcm"
+    untold.parent.mkdir()
+    meta = FileMeta(CT, "1.2.1", uids.EXPLICIT_VR_LITTLE_ENDIAN)
+    untold.write_bytes(part10.encode(meta) + data_set("1.2.1"))
+    pools[0]._workers[0]._hear(messages.Missed(notes=1, folders=0, transfers=0, lines=3))
+    wait_until(lambda: rows(running.folder / "DcmStore.index"))
+    wait_until(lambda: running.logged("worker.behind"))
+    assert " worker=1 notes=1 lines=3 " in running.logged("worker.behind")[0]
+
+
+def test_what_newer_settings_have_replaced_is_let_go_off_the_thread_that_hears(
+    running: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A share that is slow to leave would else keep every connection of that worker from ending."""
+    port = port_of(running)
+    is_left = threading.Event()
+    closed = Store.close
+
+    def close_slowly(store: Store) -> None:
+        assert is_left.wait(WAIT)
+        closed(store)
+
+    with associated(port) as first, associated(port) as second, associated(port) as third:
+        running.configure(port=port, artim_timeout=20)
+        running.reload()
+        monkeypatch.setattr(Store, "close", close_slowly)
+        for peer in (first, second, third):  # the last one retires what they came with
+            peer.release()
+        with associated(port) as fourth, associated(port) as fifth:
+            fourth.release()
+            fifth.release()
+        wait_until(lambda: len(running.logged("association.ended")) == 5)
+        is_left.set()
+
+
 def test_a_process_that_does_not_come_back_leaves_the_others_at_work(
     running: Running, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -181,20 +247,29 @@ def test_a_stop_lets_an_object_under_way_be_stored_and_leaves_no_process(running
     assert not children(os.getpid())
 
 
+@contextlib.contextmanager
+def started(folder: Path, last: str = "receiver.listening") -> "Iterator[subprocess.Popen[bytes]]":
+    """A receiver in a process of its own, once it has told of that, which is killed at the end if it was not before."""
+    command = [sys.executable, "-m", "dcmstore", "run", "--config", str(folder / "DcmStore.ini")]
+    with subprocess.Popen(command, stderr=subprocess.DEVNULL) as process:
+        log = folder / "DcmStore.log"
+        try:
+            wait_until(lambda: log.exists() and last in log.read_text(encoding="utf-8"))
+            yield process
+        finally:
+            process.kill()
+
+
 def test_the_processes_of_a_receiver_that_is_killed_end(tmp_path: Path) -> None:
     with running_in(tmp_path, workers=2) as configured:
         port = free_port()
         configured.configure(port=port)
-        command = [sys.executable, "-m", "dcmstore", "run", "--config", str(tmp_path / "DcmStore.ini")]
-        process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
-        assert process.stderr is not None
-        assert "receiver.listening" in process.stderr.readline()
-        workers = children(process.pid)
-        with associated(port):
-            process.kill()
-            process.wait()
-            wait_until(lambda: not any(Path(f"/proc/{worker}").exists() for worker in workers))
-        process.stderr.close()
+        with started(tmp_path) as process:
+            workers = children(process.pid)
+            with associated(port):
+                process.kill()
+                process.wait()
+                wait_until(lambda: not any(Path(f"/proc/{worker}").exists() for worker in workers))
     assert len(workers) == 2
     assert len(list(tmp_path.rglob("*.lock"))) == 2  # those that were killed with the receiver, one a root
 

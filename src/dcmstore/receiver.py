@@ -2,8 +2,9 @@
 
 import contextlib
 import sys
+import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -23,7 +24,7 @@ from dcmstore.profile import Profile
 from dcmstore.server import CannotListen, Server
 from dcmstore.services.storage import StorageService
 from dcmstore.services.verification import VerificationService
-from dcmstore.settings import KEYS, Settings
+from dcmstore.settings import KEYS, Settings, shown
 from dcmstore.storage.store import Store
 from dcmstore.ul.timers import Limits
 from dcmstore.workers import messages
@@ -36,9 +37,10 @@ if TYPE_CHECKING:
 # Seconds for which a thread that computes keeps the others from it. Who sends what takes long to read, such as endless
 # headers, would else hold up each step of every other association ten times as long.
 SWITCH_INTERVAL = 0.0005
-WORKERS_WAIT = 10.0  # seconds that workers without a connection have to end
-# Keys of which a reload changes nothing while the receiver runs
-_FIXED_AT_START = {"workers", "hook-timeout", "webhook-secret"}
+WORKERS_WAIT = 10.0  # seconds that workers without a connection have to end, for what they still have to tell
+# Of these, a reload changes nothing: they are as they were when the receiver started, or when it got an index
+_FIXED_AT_START = ("workers",)
+_FIXED_WITH_INDEX = ("hook_timeout", "webhook_secret")
 CHECK_PATIENCE = 5.0  # seconds that the server has to show that it still answers
 
 
@@ -131,6 +133,7 @@ class _Receiver:
         self._updater: FolderUpdater | None = None
         self._follow_up: FollowUp | None = None
         self._pool: Pool | None = None
+        self._fixed: dict[str, object] = {}  # field -> the value that is in use until the next start
         self._trail = resources.enter_context(contextlib.closing(Trail(log)))
 
     def run(self, reading: Reading) -> int:
@@ -153,6 +156,7 @@ class _Receiver:
 
     def _start(self) -> None:
         settings = self._reading.settings
+        self._fix(settings, _FIXED_AT_START)
         self._store, self._shared = self._opened(self._reading, tls_may_wait=not settings.tls_only)
         if settings.workers > 1:
             self._pool = Pool(settings.workers, self._log, self._hear, lambda: self._server.fail())
@@ -189,9 +193,9 @@ class _Receiver:
         if removed:
             self._log.warning("store.cleared", unfinished_objects=removed, of="a run that did not end by itself")
         with _closed_on_failure(store), reading.configuration.locating():
-            wiring.require_index(reading.settings)
-            if self._pool is not None and reading.settings.storage_commitment != "off":
-                raise ConfigurationError("storage-commitment= : allowed is off while several workers= receive")
+            wiring.require_index(reading.configuration)
+            if self._pool is not None:  # also where the ini has another number by now
+                wiring.require_new_association(reading.settings)
             follow_up = self._follow_up_for(reading)
             return store, shared_of(
                 reading.settings,
@@ -204,6 +208,9 @@ class _Receiver:
                 follow_up.commitment if follow_up is not None else None,
                 tls_may_wait=tls_may_wait,
             )
+
+    def _fix(self, settings: Settings, field_names: Iterable[str]) -> None:
+        self._fixed |= {field_name: getattr(settings, field_name) for field_name in field_names}
 
     def _start_workers(self) -> None:
         if self._pool is None:
@@ -232,12 +239,14 @@ class _Receiver:
 
         follow_up.require(reading.configuration)
         if self._follow_up is None:
+            self._fix(reading.settings, _FIXED_WITH_INDEX)
             self._follow_up = follow_up.FollowUp(
                 reading.configuration,
                 self._log,
                 lambda: self._reading.settings,
                 lambda: _accepted(self._reading),
                 self._resources,
+                lambda: self._pool is None or self._pool.have_told_all(CHECK_PATIENCE),
             )
         return self._follow_up
 
@@ -257,6 +266,10 @@ class _Receiver:
                 self._follow_up.index.add(note._replace(at=time.monotonic()))
             case messages.Ended(association):
                 self._follow_up.index.ended(association)
+            case messages.Promised():
+                self._follow_up.wake()
+            case messages.Missed():
+                self._follow_up.index.miss()
             case messages.Gone(process, is_orderly):
                 self._follow_up.ended_all(process)
                 if not is_orderly:
@@ -291,11 +304,14 @@ class _Receiver:
             return
         self._log.use(sinks, reading.settings.log_level)
         self._trail.use(wiring.reporter_of(reading.settings), audit_sink)
-        changed = _changes(self._reading, reading)
+        changed = _changes(self._reading, reading, self._fixed)
         self._reading = reading
         self._warn(reading)
-        for key in _FIXED_AT_START & set(changed):
-            self._log.warning("config.warning", text=f"{key}=: a change takes a stop and a start")
+        for field_name, value in self._fixed.items():
+            if (new := getattr(reading.settings, field_name)) != value:
+                key = KEYS[field_name].name
+                text = f"{key}= {shown(new)} counts from the next start; until then it is {shown(value) or 'empty'}"
+                self._log.warning("config.warning", text=text)
         self._announce("config.reloaded", changed=", ".join(changed) or "nothing")
         self._start_index()
         if self._follow_up is not None and KEYS["index"].name in changed:
@@ -322,9 +338,11 @@ class _Receiver:
 
     def _retire(self, store: Store, shared: Shared) -> None:
         """Nobody has these settings any more."""
-        store.close()
-        if self._pool is not None:
-            self._pool.retire(shared)
+        if self._pool is None:
+            store.close()
+            return
+        # Who calls is the thread that hears a worker; neither a slow share nor another worker may keep it from that.
+        threading.Thread(target=_retire, args=(self._pool, store, shared), name="retiring", daemon=True).start()
 
     def _check(self) -> None:
         if self._pool is not None:
@@ -362,6 +380,11 @@ class _Receiver:
         )
 
 
+def _retire(pool: Pool, store: Store, shared: Shared) -> None:
+    pool.retire(shared)
+    store.close()
+
+
 @contextlib.contextmanager
 def _closed_on_failure(store: Store) -> Iterator[None]:
     with contextlib.ExitStack() as opened:
@@ -381,12 +404,12 @@ def _port_problems(reading: Reading) -> Iterator[None]:
         raise _NotStarted(f"port {problem.port}: {reason}", needs.port_advice(problem.error)) from None
 
 
-def _changes(before: Reading, after: Reading) -> list[str]:
-    """The keys whose values differ, and the file of profiles if what it accepts does."""
+def _changes(before: Reading, after: Reading, fixed: Collection[str]) -> list[str]:
+    """The keys whose values differ, without the fixed ones, and the file of profiles if what it accepts does."""
     changed = [
         key.name
         for field_name, key in KEYS.items()
-        if getattr(before.settings, field_name) != getattr(after.settings, field_name)
+        if field_name not in fixed and getattr(before.settings, field_name) != getattr(after.settings, field_name)
     ]
     if _accepted(before) != _accepted(after):
         changed.append(profile.FILE_NAME)

@@ -4,7 +4,7 @@ import contextlib
 import io
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -14,15 +14,14 @@ from dcmstore.commitment.call import Peer
 from dcmstore.commitment.checking import Checker, Studies
 from dcmstore.commitment.handler import CommitmentHandler
 from dcmstore.commitment.line import Lines
+from dcmstore.commitment.promises import Promises
 from dcmstore.commitment.reporting import Reporter, Way
 from dcmstore.dimse import command
 from dcmstore.dimse.command import CommandField, CommandSet
 from dcmstore.index.database import Database
 from dcmstore.index.entries import Root
 from dcmstore.index.indexer import Indexer
-from dcmstore.jobs.opening import Intake
 from dcmstore.jobs.runner import Runner
-from dcmstore.jobs.work import Job
 from dcmstore.logs import Log, StreamSink
 from dcmstore.server import Server
 from dcmstore.services.commitment import CommitmentService
@@ -96,14 +95,11 @@ class Wired:
                 stopping=stopping,
             )
 
-            def add(jobs: Sequence[Job]) -> None:
-                with contextlib.closing(Intake(str(queue_path), str(self.folder), lambda: runner.wake())) as intake:
-                    intake.add(jobs)
-
             lines = Lines()
             reporter = Reporter(lambda: settings.local_ae, lambda: self.way, self.peers.get, lines)
-            service = CommitmentService(add, reporter.obstacle, lines=lines)
-            handler = CommitmentHandler(checker, reporter, service.under_way, log.info, self.asked_of.append)
+            promises = Promises(str(queue_path), str(self.folder), lambda: runner.wake())
+            service = CommitmentService(promises.add, reporter.obstacle, lines)
+            handler = CommitmentHandler(checker, reporter, log.info, self.asked_of.append)
             handlers = {commitment.JOB_KIND: handler}
             self.runner = runner = Runner(
                 str(queue_path), handlers, log.info, like=str(self.folder), clock=lambda: time.time() + self.ahead

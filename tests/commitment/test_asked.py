@@ -4,7 +4,6 @@ from dataclasses import replace
 
 from dcmstore.commitment.action import Reference
 from dcmstore.commitment.asked import Asked
-from dcmstore.commitment.under_way import MAX_REMEMBERED, UnderWay
 from tests.commitment.support import TRANSACTION, ct
 from tests.support import CT, MR
 
@@ -22,23 +21,3 @@ def test_the_same_request_on_another_association_is_the_same_job() -> None:
     assert again.job().key == ASKED.job().key
     assert replace(ASKED, references=ct("1.2.1")).job().key != ASKED.job().key
     assert replace(ASKED, transaction_uid="1.2.9").job().key != ASKED.job().key
-
-
-def test_a_transaction_uid_is_free_again_once_it_was_reported() -> None:
-    under_way, other = UnderWay(), replace(ASKED, references=ct("1.2.9"))
-    assert under_way.began(ASKED)
-    assert under_way.began(ASKED)
-    assert not under_way.began(other)
-    assert under_way.began(replace(other, calling_ae_title="CT2"))
-    under_way.ended(other)
-    assert not under_way.began(other)
-    under_way.ended(ASKED)
-    assert under_way.began(other)
-
-
-def test_the_oldest_transactions_are_forgotten() -> None:
-    under_way = UnderWay()
-    for number in range(MAX_REMEMBERED + 1):
-        under_way.began(replace(ASKED, transaction_uid=f"1.2.{number}"))
-    assert under_way.began(replace(ASKED, transaction_uid="1.2.0", references=ct("1.2.9")))
-    assert not under_way.began(replace(ASKED, transaction_uid="1.2.9999", references=ct("1.2.9")))

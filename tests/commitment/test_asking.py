@@ -1,6 +1,6 @@
 """What is asked over the wire is promised, or refused with the status that says why; nothing else comes of it."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,7 +16,6 @@ from dcmstore.commitment.reporting import Way
 from dcmstore.dimse.command import RESPONSE_BIT, CommandField, CommandSet
 from dcmstore.dimse.status import Status
 from dcmstore.errors import DcmStoreError
-from dcmstore.jobs.work import Job
 from dcmstore.services.commitment import LARGE, MAX_LARGE, CommitmentOnLine, CommitmentService
 from dcmstore.services.operation import Request
 from dcmstore.ul.items import RoleSelection
@@ -46,16 +45,16 @@ def ask(peer: Peer, data: bytes, **changed: object) -> CommandSet:
 
 
 class Kept:
-    """A queue that keeps its jobs in memory, or is full."""
+    """A queue that keeps what is asked for in memory, or is full."""
 
     def __init__(self, problem: str = "") -> None:
-        self.jobs: list[Job] = []
+        self.asked: list[Asked] = []
         self.problem = problem
 
-    def add(self, jobs: Sequence[Job]) -> None:
+    def add(self, asked: Asked) -> None:
         if self.problem:
             raise DcmStoreError(self.problem)
-        self.jobs += jobs
+        self.asked.append(asked)
 
     def service(self) -> CommitmentOnLine:
         service = CommitmentService(self.add, lambda _: "")
@@ -190,27 +189,15 @@ def test_with_new_a_requestor_without_an_address_is_refused(wired: Wired, peer: 
 def test_a_promise_says_who_asked_for_what() -> None:
     kept = Kept()
     assert perform(kept.service(), action("1.2.1", "1.2.2")).status == 0
-    asked = Asked.of(kept.jobs[0])
+    (asked,) = kept.asked
     assert (asked.transaction_uid, asked.references) == (TRANSACTION, ct("1.2.1", "1.2.2"))
     assert (asked.calling_ae_title, asked.host, asked.is_duplicate) == ("CT1", "10.0.0.1", False)
 
 
-def test_the_same_request_again_is_no_duplicate_and_another_one_is() -> None:
-    kept = Kept()
-    service = kept.service()
-    for data in (action("1.2.1"), action("1.2.1"), action("1.2.9")):
-        assert perform(service, data).status == 0
-    assert [Asked.of(job).is_duplicate for job in kept.jobs] == [False, False, True]
-    assert kept.jobs[0].key == kept.jobs[1].key != kept.jobs[2].key
-
-
-def test_what_was_not_promised_is_not_under_way() -> None:
+def test_what_can_not_be_queued_is_not_promised() -> None:
     kept = Kept("disk is full")
-    service = kept.service()
-    assert perform(service, action("1.2.1")).status == 0x0213
-    kept.problem = ""
-    assert perform(service, action("1.2.9")).status == 0
-    assert not Asked.of(kept.jobs[0]).is_duplicate
+    response = perform(kept.service(), action("1.2.1"))
+    assert (response.status, response.error_comment) == (0x0213, "it can't be queued; ask again later")
 
 
 def test_a_requestor_whom_no_report_would_reach_is_refused() -> None:
@@ -249,7 +236,7 @@ def test_any_data_set_in_any_pieces_gets_an_answer(data: bytes, cut: int) -> Non
     kept = Kept()
     response = perform(kept.service(), *(data[start : start + cut] for start in range(0, len(data), cut)))
     assert response.status in (0x0000, 0x0110, 0x0115)
-    assert len(kept.jobs) == (response.status == 0)
+    assert len(kept.asked) == (response.status == 0)
 
 
 @given(

@@ -14,7 +14,6 @@ from dcmstore.commitment.event import FailureReason, Report
 from dcmstore.commitment.handler import CommitmentHandler
 from dcmstore.commitment.line import Lines
 from dcmstore.commitment.reporting import Reporter, Way
-from dcmstore.commitment.under_way import UnderWay
 from dcmstore.dimse.command import CommandSet
 from dcmstore.errors import DcmStoreError
 from dcmstore.jobs.work import JobFailed
@@ -33,10 +32,9 @@ class Parts:
         self.reports: list[Report] = []
         self.told: list[tuple[str, dict[str, object]]] = []
         self.asked: list[Studies] = []
-        self.under_way = UnderWay()
         checker: Any = self
         reporter: Any = self
-        self.handler = CommitmentHandler(checker, reporter, self.under_way, self.tell, self.asked.append)
+        self.handler = CommitmentHandler(checker, reporter, self.tell, self.asked.append)
 
     def check(self, references: Sequence[Reference]) -> Verdict:
         if self.problem is not None:
@@ -68,17 +66,6 @@ def test_a_duplicate_fails_whole_and_is_not_checked() -> None:
     reason = FailureReason.DUPLICATE_TRANSACTION_UID
     assert parts.reports == [Report(TRANSACTION, (), tuple((one, reason) for one in ASKED.references))]
     assert parts.asked == []
-
-
-def test_a_transaction_is_under_way_until_its_report_was_taken() -> None:
-    parts, other = Parts(refusal=JobFailed("nobody is there")), replace(ASKED, references=ct("1.2.9"))
-    parts.under_way.began(ASKED)
-    with pytest.raises(JobFailed):
-        parts.handler.do(ASKED.job())
-    assert not parts.under_way.began(other)
-    parts.refusal = None
-    parts.handler.do(ASKED.job())
-    assert parts.under_way.began(other)
 
 
 @pytest.mark.parametrize("problem", [DcmStoreError("the index is locked"), JobFailed("the index is locked")])

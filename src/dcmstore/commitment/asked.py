@@ -10,6 +10,8 @@ from dcmstore import commitment
 from dcmstore.commitment.action import Reference
 from dcmstore.jobs.work import Facts, Job
 
+_DUPLICATE = " duplicate"  # at the end of a key
+
 
 @dataclass(frozen=True, slots=True)
 class Asked:
@@ -30,7 +32,11 @@ class Asked:
     def key(self) -> str:
         """A request that is sent again is the same one; another one under the same transaction UID is not."""
         digest = hashlib.sha256(_written(self.references).encode()).hexdigest()
-        return f"{self.transaction_uid} {digest[:16]}"
+        return f"{self.transaction_uid} {digest[:16]}{_DUPLICATE if self.is_duplicate else ''}"
+
+    @staticmethod
+    def is_key_of_duplicate(key: str) -> bool:
+        return key.endswith(_DUPLICATE)
 
     def job(self) -> Job:
         facts: Facts = {

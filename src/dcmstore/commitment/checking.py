@@ -14,7 +14,7 @@ from dcmstore.errors import CannotUnderstand, DcmStoreError
 from dcmstore.index import entries
 from dcmstore.index.entries import Root
 from dcmstore.jobs.work import JobFailed
-from dcmstore.storage import files
+from dcmstore.storage import examine, files
 
 if TYPE_CHECKING:
     from dcmstore.commitment.lookup import Kept
@@ -124,7 +124,8 @@ def _look(kept: "Kept", root: Root, synced: set[str]) -> FailureReason | None:
     try:
         entry = entries.read(root, kept.path)
     except FileNotFoundError:
-        _require(root)
+        if examine.is_away(root.system, root.without):
+            raise JobFailed(f"{root.name}: nothing is in it; see to that disk or share") from None
         return FailureReason.NO_SUCH_OBJECT_INSTANCE
     except (CannotUnderstand, OSError):
         return FailureReason.PROCESSING_FAILURE
@@ -135,17 +136,6 @@ def _look(kept: "Kept", root: Root, synced: set[str]) -> FailureReason | None:
     except OSError:
         return FailureReason.RESOURCE_LIMITATION
     return None
-
-
-def _require(root: Root) -> None:
-    """A disk that is not mounted looks like a root that is missing or empty."""
-    try:
-        with os.scandir(root.system) as found:
-            is_there = any(entry.name for entry in found)
-    except OSError:
-        is_there = False
-    if not is_there:
-        raise JobFailed(f"{root.name}: nothing is in it; see to that disk or share")
 
 
 def _sync(root: Root, path: str, synced: set[str]) -> None:

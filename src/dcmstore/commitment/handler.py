@@ -7,7 +7,6 @@ from dcmstore.commitment.asked import Asked
 from dcmstore.commitment.checking import Checker, Studies, Verdict
 from dcmstore.commitment.event import FailureReason, Report
 from dcmstore.commitment.reporting import Reporter
-from dcmstore.commitment.under_way import UnderWay
 from dcmstore.errors import DcmStoreError
 from dcmstore.jobs.work import Job, JobFailed, Tell
 
@@ -23,13 +22,11 @@ class CommitmentHandler:
         self,
         checker: Checker,
         reporter: Reporter,
-        under_way: UnderWay,
         tell: Tell,
         on_asked: Callable[[Studies], None] | None = None,
     ) -> None:
         self._checker = checker
         self._reporter = reporter
-        self._under_way = under_way
         self._tell = tell
         self._on_asked = on_asked
 
@@ -46,7 +43,6 @@ class CommitmentHandler:
         except DcmStoreError as error:  # the index; it will be well again
             raise JobFailed(str(error)) from None
         way = self._reporter.report(asked, Report(asked.transaction_uid, verdict.kept, verdict.failed))
-        self._under_way.ended(asked)
         self._tell_of(asked, verdict, way)
 
     def _verdict(self, asked: Asked) -> Verdict:

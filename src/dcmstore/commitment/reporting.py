@@ -22,6 +22,11 @@ class Way(Enum):
     SAME = "same"  # the association of the request while it is open, else a new one
     NEW = "new"
 
+    @classmethod
+    def of(cls, value: str) -> "Way":
+        """What was promised before it was switched off is reported all the same."""
+        return cls.SAME if value == cls.SAME.value else cls.NEW
+
 
 @dataclass(frozen=True, slots=True)
 class Reporter:

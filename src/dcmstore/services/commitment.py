@@ -6,7 +6,7 @@ be dealt with, also when the receiver is killed the next moment. Only its own as
 
 import dataclasses
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
@@ -15,11 +15,9 @@ from dcmstore.commitment import action
 from dcmstore.commitment.action import MAX_ACTION_INFORMATION, Action, Invalid, Unreadable
 from dcmstore.commitment.asked import Asked
 from dcmstore.commitment.line import Line, Lines
-from dcmstore.commitment.under_way import UnderWay
 from dcmstore.dimse.command import CommandSet
 from dcmstore.dimse.status import Status
 from dcmstore.errors import DcmStoreError
-from dcmstore.jobs.work import Job
 from dcmstore.services.operation import Answer, Operation, Outcome, Request, respond
 
 REQUEST_STORAGE_COMMITMENT = 1  # Action Type ID (PS3.4 J.3.2.1.1)
@@ -31,28 +29,18 @@ MAX_LARGE = 4  # requests over LARGE that are read at once: many senders togethe
 class CommitmentService:
     """Promises what is asked for.
 
-    `add` puts jobs into the queue, for good once it returns; it raises DcmStoreError. `obstacle` says of a calling AE
-    title why no report would reach it, or nothing.
+    `promise` puts a request into the queue, for good once it returns; it raises DcmStoreError. `obstacle` says of a
+    calling AE title why no report would reach it, or nothing.
     """
 
-    add: Callable[[Sequence[Job]], None]
+    promise: Callable[[Asked], None]
     obstacle: Callable[[str], str]
-    under_way: UnderWay = field(default_factory=UnderWay)
     lines: Lines = field(default_factory=Lines)
     large: threading.BoundedSemaphore = field(default_factory=lambda: threading.BoundedSemaphore(MAX_LARGE))
 
     def on(self, line: Line, host: str) -> "CommitmentOnLine":
         """The service for one association with this host."""
         return CommitmentOnLine(self, line, host)
-
-    def promise(self, asked: Asked) -> None:
-        """Put a request into the queue. Raises DcmStoreError."""
-        is_duplicate = not self.under_way.began(asked)
-        try:
-            self.add([dataclasses.replace(asked, is_duplicate=is_duplicate).job()])
-        except DcmStoreError:
-            self.under_way.ended(asked)
-            raise
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,12 +1,13 @@
-"""file -> what a store would see of it: for looking at DICOM files that lie on disk."""
+"""file -> what a store would see of it, root -> whether its disk is away: for looking at what lies on disk."""
 
 import os
 import stat
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from dcmstore import uids
 from dcmstore.errors import CannotUnderstand
-from dcmstore.storage import filing, header, part10
+from dcmstore.storage import filing, header, names, part10
 from dcmstore.storage.filing import Destination, FilingPolicy
 from dcmstore.storage.header import HeaderReader
 
@@ -60,3 +61,16 @@ def examine(path: str | os.PathLike[str]) -> Examined:
         raise NoInstance("a DICOMDIR, which is no object to store")
     transfer_syntax = meta.transfer_syntax_uid or reader.found_transfer_syntax
     return Examined(sop_class_uid, sop_instance_uid, transfer_syntax, meta.source_ae_title, start, reader.values)
+
+
+def is_away(root: str, without: Collection[str] = ()) -> bool:
+    """Whether a root folder is missing or has no file, as one whose disk is not mounted: then nothing of it is gone.
+
+    `without` are folders in it that are root folders themselves. A receiver makes its own folders in a mount point.
+    """
+    for parent, below, file_names in os.walk(root):
+        ours = names.OUR_FOLDERS if parent == root else ()
+        below[:] = [name for name in below if name not in ours and os.path.join(parent, name) not in without]
+        if file_names:
+            return False
+    return True

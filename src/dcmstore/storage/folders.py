@@ -4,6 +4,7 @@ import errno
 import os
 
 from dcmstore.storage import files, names
+from dcmstore.storage.claims import Claims
 from dcmstore.storage.filing import Owner
 from dcmstore.storage.owners import Owners
 
@@ -18,8 +19,9 @@ class FolderTree:
     are told apart by `owners`, which all trees share.
     """
 
-    def __init__(self, root: str, *, durable: bool, owners: Owners) -> None:
+    def __init__(self, root: str, *, durable: bool, owners: Owners, claims: Claims) -> None:
         self._root = root
+        self._claims = claims
         self._durable = durable
         self._owners = owners
         self._tells_case = True
@@ -45,6 +47,18 @@ class FolderTree:
             known = self._known[key] = self._make(wanted, owners)
         return known
 
+    def settle(self, folder: str) -> None:  # hot: bench
+        """A file is in this folder: whose it and those above it are is plain to see from now on."""
+        if self._claims.held:
+            with self._owners.lock:
+                for claimed in list(self._claims.held):
+                    if folder == claimed or folder.startswith(claimed + os.sep):
+                        self._claims.let_go(claimed)
+
+    def close(self) -> None:
+        with self._owners.lock:
+            self._claims.close()
+
     def forget(self) -> None:
         """Somebody removed a folder: look again next time."""
         self._known.clear()
@@ -67,8 +81,9 @@ class FolderTree:
             wanted = self._free_of_case(parent, wanted)
             path = os.path.join(parent, wanted)
             if not os.path.lexists(path) and self._owners.forget(path):
+                self._claims.let_go(path)
                 self.forget()
-            return self._make_in(parent, self._owners.name_for(owner, parent, wanted))
+            return self._make_in(parent, self._owners.name_for(owner, parent, wanted, self._claims))
 
     def _make_in(self, parent: str, wanted: str) -> str:
         """Make a folder, unless it is there; return the name that it really has."""

@@ -38,6 +38,8 @@ else:
 
 _T = TypeVar("_T")
 
+CLAIM = ".claim"  # at the end of the name of a claim (claims.py); it begins with the token of its process
+
 _NO_LOCKS = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS)  # some network shares; there nothing is ever removed
 _LOST = (errno.EIO, errno.EROFS, errno.ENOTCONN, errno.ESTALE, errno.ENXIO, errno.ENODEV, errno.ESHUTDOWN)
 _FULL = (errno.ENOSPC, errno.EDQUOT)
@@ -80,6 +82,10 @@ class IncomingFolder:
     def create(self) -> tuple[str, int]:
         """A new temporary file: its path and its descriptor, both the caller's."""
         return self._at_new_path(files.create)
+
+    def claim_of(self, owner: str) -> bytes:
+        """What stands in a claim of this process; a claim of a process that is gone is removed."""
+        return f"{self._token} {owner}".encode()
 
     def take_over(self, path: str, *, durable: bool) -> str:
         """Move a temporary file of another root here; return its new path."""
@@ -168,7 +174,15 @@ class IncomingFolder:
                 with contextlib.suppress(FileNotFoundError):
                     os.unlink(os.path.join(self.path, name))
                     removed += 1
+            elif name.endswith(CLAIM) and self._claimant(name) not in alive:
+                with contextlib.suppress(OSError):  # somebody else clears here too; it harms nobody
+                    os.unlink(os.path.join(self.path, name))
         return removed
+
+    def _claimant(self, name: str) -> str:
+        with contextlib.suppress(FileNotFoundError), open(os.path.join(self.path, name), encoding="ascii") as file:
+            return file.read().partition(" ")[0]
+        return ""
 
     def _is_abandoned(self, lock_name: str) -> bool:
         """True when nobody holds this lock; it is then removed. Where a lock can't be tried, its owner may live."""

@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 
 from dcmstore.errors import CannotUnderstand
 from dcmstore.storage import filing, names
+from dcmstore.storage.claims import Claims
 from dcmstore.storage.examine import examine
 from dcmstore.storage.filing import Owner
 
@@ -60,9 +61,10 @@ class Owners:
         self.lock = threading.Lock()
         self._seen: dict[str, _Seen] = {}  # by path, the last one asked for at the end
 
-    def name_for(self, owner: Owner, parent: str, wanted: str) -> str:
+    def name_for(self, owner: Owner, parent: str, wanted: str, claims: Claims | None = None) -> str:
         """The name of the folder in `parent` that is the owner's from now on: the wanted one where it can be.
 
+        With `claims`, also among processes; then it raises OSError where a claim can't be written.
         Objects of several owners may lie in one folder already; there each of them stays.
         """
         other = told_apart(wanted, owner)
@@ -70,7 +72,7 @@ class Owners:
         if os.path.isdir(os.path.join(parent, other)):  # his already; the wanted one may be free by now
             choice.insert(0, other)
         for name in choice:
-            if self._is_for(owner, os.path.join(parent, name)):
+            if self._is_for(owner, os.path.join(parent, name), claims):
                 return name
         return choice[-1]  # nothing on this disk can be looked at: kept with others is better than lost
 
@@ -78,15 +80,26 @@ class Owners:
         """The folder was removed. Returns whether it was known."""
         return self._seen.pop(folder, None) is not None
 
-    def _is_for(self, owner: Owner, folder: str) -> bool:
+    def _is_for(self, owner: Owner, folder: str, claims: Claims | None) -> bool:
         seen = self._seen[folder] = self._seen.pop(folder) if folder in self._seen else _Seen()
         if len(self._seen) > MAX_FOLDERS:
             del self._seen[next(iter(self._seen))]
         if not seen.is_whole and owner.identity not in seen.identities:
             self._look(owner, folder, seen)
+        if not seen.identities and claims is not None:
+            self._claim(owner, folder, seen, claims)
         if not seen.identities:
             seen.identities.add(owner.identity)
         return owner.identity in seen.identities
+
+    def _claim(self, owner: Owner, folder: str, seen: _Seen, claims: Claims) -> None:
+        """Find out whether another process takes a folder in which nobody has a file yet."""
+        is_ours = claims.take(folder, owner.identity)
+        self._look(owner, folder, seen)
+        if seen.identities:
+            claims.let_go(folder)
+        elif not is_ours:
+            seen.identities.add(_UNKNOWN)
 
     def _look(self, owner: Owner, folder: str, seen: _Seen) -> None:
         end = time.monotonic() + MAX_SECONDS

@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 from dcmstore.errors import CannotUnderstand, DataSetMismatch, DuplicateRefused, OutOfResources, StorageError
 from dcmstore.storage import files, filing, header, part10
+from dcmstore.storage.claims import Claims
 from dcmstore.storage.filing import Destination, FilingPolicy, Root
 from dcmstore.storage.folders import FolderTree
 from dcmstore.storage.header import HeaderReader
@@ -106,7 +107,10 @@ class Store:
         self.free = {root: FreeSpace(root.value, path, limits.min_free) for root, path in self.roots.items()}
         self.max_object = limits.max_object
         owners = Owners()
-        self.trees = {root: FolderTree(path, durable=durable, owners=owners) for root, path in self.roots.items()}
+        self.trees = {
+            root: FolderTree(path, durable=durable, owners=owners, claims=Claims(path, self.incoming[root]))
+            for root, path in self.roots.items()
+        }
 
     def open(self) -> int:
         """Get ready; return how many unfinished objects of a crashed run were removed. Raises OSError."""
@@ -116,6 +120,8 @@ class Store:
         return removed
 
     def close(self) -> None:
+        for tree in self.trees.values():
+            tree.close()
         for folder in self.incoming.values():
             folder.close()
 
@@ -259,6 +265,7 @@ class IncomingInstance:
             tree.forget()
             folder, folders = tree.folder(destination.folders, destination.owners)
             file_name, outcome = self._place(folder, destination, duplicates)
+        tree.settle(folder)
         if self._store.durable:
             files.sync_folder(folder)
         return Stored(destination.root, folders, file_name, self.size, outcome)

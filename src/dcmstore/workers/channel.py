@@ -10,13 +10,14 @@ import socket
 import subprocess
 import sys
 import threading
+from collections.abc import Iterable
 from typing import Any
 
 from dcmstore import sockets
 
 _LENGTH = 4  # bytes in front of each message
 _MODULE = "dcmstore.worker"
-SEND_WAIT = 5.0  # seconds until a process that reads nothing is given up
+SEND_WAIT = 5.0  # seconds until a process that reads nothing is given up: one that lives reads at once
 
 
 class Channel:
@@ -33,13 +34,18 @@ class Channel:
         shared = None
         if sys.platform == "win32" and handed is not None:
             shared = handed.share(self._other_process)
-        encoded = pickle.dumps((message, shared), pickle.HIGHEST_PROTOCOL)
-        length = len(encoded).to_bytes(_LENGTH, "big")
+        encoded = _encoded(message, shared)
         with self._sending:
             if handed is not None and sys.platform != "win32":
-                sent = socket.send_fds(self._socket, [length], [handed.fileno()])
-                length = length[sent:]
-            self._socket.sendall(length + encoded)
+                sent = socket.send_fds(self._socket, [encoded[:_LENGTH]], [handed.fileno()])
+                encoded = encoded[sent:]
+            self._socket.sendall(encoded)
+
+    def send_each(self, messages: Iterable[object]) -> None:
+        """Several in one go, none of them with a socket."""
+        encoded = b"".join(map(_encoded, messages))
+        with self._sending:
+            self._socket.sendall(encoded)
 
     def receive(self) -> tuple[Any, socket.socket | None]:
         """The next message, and the socket that came with it."""
@@ -61,7 +67,10 @@ class Channel:
     def _receive(self, length: int) -> bytes:
         received = bytearray()
         while len(received) < length:
-            piece = self._socket.recv(length - len(received))
+            try:
+                piece = self._socket.recv(length - len(received))
+            except TimeoutError:  # what limits a send limits a receive too on Windows
+                continue
             if not piece:
                 raise EOFError
             received += piece
@@ -76,6 +85,11 @@ class Channel:
         self._socket.close()
 
 
+def _encoded(message: object, shared: bytes | None = None) -> bytes:
+    encoded = pickle.dumps((message, shared), pickle.HIGHEST_PROTOCOL)
+    return len(encoded).to_bytes(_LENGTH, "big") + encoded
+
+
 def start() -> "tuple[subprocess.Popen[bytes], Channel]":
     """A process that serves, and our end of the channel to it. Raises OSError."""
     ours, theirs = socket.socketpair()
@@ -85,7 +99,9 @@ def start() -> "tuple[subprocess.Popen[bytes], Channel]":
         except OSError:
             ours.close()
             raise
-    if sys.platform != "win32":  # there the limit would be one of receiving too
+    if sys.platform == "win32":
+        ours.settimeout(SEND_WAIT)
+    else:
         sockets.limit_waiting(ours, receive=0, send=SEND_WAIT)
     return process, Channel(ours, process.pid)
 

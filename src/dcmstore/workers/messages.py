@@ -1,4 +1,4 @@
-"""What the process that listens and those that serve tell each other. Connections go by the number they got."""
+"""who listens <-> who serves: what the processes tell each other. Connections go by the number they got."""
 
 from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
@@ -59,7 +59,9 @@ class Cut:
 
 @dataclass(frozen=True, slots=True)
 class Ask:
-    """Whether the process still answers."""
+    """Whether the process still answers; each question has another number."""
+
+    number: int
 
 
 # --- to the one that listens ---------------------------------------------------------------------
@@ -68,6 +70,8 @@ class Ask:
 @dataclass(frozen=True, slots=True)
 class Ready:
     """The answer to Use: the settings are in force, and all lines of the log from before have been told."""
+
+    generation: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,8 +106,9 @@ class Closed:
 
 @dataclass(frozen=True, slots=True)
 class Alive:
-    """The answer to Ask: how many objects each open connection has stored so far."""
+    """The answer to Ask, behind all that was told before: how many objects each open connection has stored so far."""
 
+    number: int
     stored: Mapping[int, int]
 
 
@@ -159,6 +164,21 @@ class ForTrail:
 
 
 @dataclass(frozen=True, slots=True)
+class Promised:
+    """There are jobs in the queue that another process than this one has to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Missed:
+    """So many of these found no room while the process that listens did not keep up, and are not told any more."""
+
+    notes: int  # ForIndex
+    folders: int  # InFolder
+    transfers: int  # ForTrail
+    lines: int  # Seldom; Lines are counted by the log
+
+
+@dataclass(frozen=True, slots=True)
 class Gone:
     """A process that served is gone, and its associations with it. The pool says so.
 
@@ -169,5 +189,5 @@ class Gone:
     is_orderly: bool
 
 
-News: TypeAlias = InFolder | ForIndex | Began | Ended | ForTrail | Gone
+News: TypeAlias = InFolder | ForIndex | Began | Ended | ForTrail | Promised | Missed | Gone
 Told: TypeAlias = Ready | Taken | Asked | Dismissed | Closed | Alive | Lines | Seldom | News

@@ -18,11 +18,12 @@ from dcmstore.workers.channel import Channel
 from dcmstore.workers.messages import News, Told, Use
 
 MAX_DEATHS = 5  # of one worker in a row, each within SOON of its start: then the receiver itself gives up
-SOON = 10.0  # seconds
+SOON = 10.0  # seconds from a start to a death that the start is to blame for: a worker is up after one or two
 START_WAIT = 60.0  # seconds until a worker has to answer: a virus scanner may look at all that it loads
 READY_WAIT = 10.0  # seconds that workers get to have new settings in force; those that need longer get it
 PAUSE = 0.5  # seconds until a worker that ended is started again; each early death in a row doubles them
-MAX_PAUSE = 30.0  # seconds
+MAX_PAUSE = 30.0  # seconds; what keeps workers from living may be over by then, and starting them costs a second
+KILL_WAIT = 10.0  # seconds for the system to end a process that was killed; one that waits for a disk takes longer
 
 
 class Handed:
@@ -86,8 +87,12 @@ class Worker:
         self._pool = pool
         self._number = number
         self.handed: dict[int, Handed] = {}
-        self.has_answered = threading.Event()
         self.is_ready = threading.Event()
+        self.is_buried = False  # what it had told is heard, and it tells nothing more
+        self._newest = 0  # generation of settings that it was told of
+        self._questions = itertools.count(1)
+        self._answered = 0  # the newest question that it has answered
+        self._has_heard = threading.Condition()
         self._is_closing = threading.Event()
         self._began = 0.0
         self._channel: Channel | None = None
@@ -114,7 +119,19 @@ class Worker:
     def use(self, use: Use) -> bool:
         """False when it is gone; else `is_ready` says when the settings are in force."""
         self.is_ready.clear()
+        self._newest = use.generation
         return self.tell(use)
+
+    def ask(self) -> int | None:
+        """Ask whether it answers; return the question's number, or None when it is gone."""
+        number = next(self._questions)
+        return number if self.tell(messages.Ask(number)) else None
+
+    def has_answered(self, number: int, deadline: float) -> bool:
+        """Whether this question, or a later one, is answered until then: all that it told before is heard too."""
+        with self._has_heard:
+            seconds = max(deadline - time.monotonic(), 0)
+            return self._has_heard.wait_for(lambda: self._answered >= number, seconds)
 
     @property
     def age(self) -> float:
@@ -135,7 +152,7 @@ class Worker:
         self._thread.join(max(deadline - time.monotonic(), 0))
         if self._thread.is_alive():
             self.kill()
-            self._thread.join(SOON)
+            self._thread.join(KILL_WAIT)
 
     # --- the thread ------------------------------------------------------------------------------
 
@@ -145,8 +162,9 @@ class Worker:
             self._began = time.monotonic()
             self.is_ready.clear()
             for use in self._pool.in_use():
+                self._newest = use.generation
                 begun.send(use)
-            self._channel = begun
+            self.is_buried, self._channel = False, begun
             if self._is_closing.is_set():
                 begun.end()
 
@@ -194,8 +212,9 @@ class Worker:
         match message:
             case messages.Lines(text):
                 self._pool.log.pass_on(text)
-            case messages.Ready():
-                self.is_ready.set()
+            case messages.Ready(generation):
+                if generation >= self._newest:  # else it has others still to open
+                    self.is_ready.set()
             case messages.Taken(number):
                 self.handed[number].close()
             case messages.Asked(number, calling):
@@ -209,11 +228,18 @@ class Worker:
                 self.handed.pop(number).end(stored)
             case messages.Seldom(kind, event, facts):
                 self._pool.seldom.tell(kind, event, **facts)
-            case messages.Alive(stored):
+            case messages.Alive(question, stored):
                 for number, count in stored.items():
                     if number in self.handed:
                         self.handed[number].stored = count
-                self.has_answered.set()
+                with self._has_heard:
+                    self._answered = max(self._answered, question)
+                    self._has_heard.notify_all()
+            case messages.Missed(notes, folders, transfers, lines):
+                counts = {"notes": notes, "dicomdir": folders, "audit": transfers, "lines": lines}
+                lost = {name: count or None for name, count in counts.items()}
+                self._pool.log.warning("worker.behind", worker=self._number, **lost, what_to_do=_BEHIND)
+                self._pool.on_news(message)
             case _:
                 self._pool.on_news(message)
 
@@ -231,11 +257,16 @@ class Worker:
             _, handed = self.handed.popitem()
             handed.end(handed.stored)
         self._pool.on_news(messages.Gone(self._process.pid, is_orderly=self._is_closing.is_set() and code == 0))
+        self.is_buried = True
         return code
 
 
 _MEMORY = "see to the memory and the limits of this machine; it is tried again"
-_ADVICE = "it is started again, and senders have to send again what was under way; tell us what stands above"
+_ADVICE = (
+    "nothing, once: another one takes its place, and senders send again what was under way; if it comes again, look at "
+    "the lines above and for a traceback, in the journal or where `dcmstore run` was started"
+)
+_BEHIND = "see what keeps this machine busy; the objects are stored, and the index looks for what it was not told"
 
 
 class Pool:
@@ -320,15 +351,18 @@ class Pool:
     def require_answers(self, timeout: float) -> None:
         """End those that answer nothing for so many seconds: they are started again."""
         deadline = time.monotonic() + timeout
-        asked = []
-        for worker in self._workers:
-            worker.has_answered.clear()
-            if worker.age > START_WAIT and worker.is_ready.is_set() and worker.tell(messages.Ask()):
-                asked.append(worker)
-        for worker in asked:
-            has_answered = worker.has_answered.wait(max(deadline - time.monotonic(), 0))
+        up = [worker for worker in self._workers if worker.is_ready.is_set() or worker.age > START_WAIT]
+        asked = [(worker, worker.ask()) for worker in up]  # young ones too, for what they have stored
+        for worker, number in asked:
+            has_answered = number is None or worker.has_answered(number, deadline)
             if not has_answered and worker.age > START_WAIT:  # else it has ended by itself, and is another already
                 worker.kill()
+
+    def have_told_all(self, timeout: float) -> bool:
+        """Whether all that was stored up to now is heard of; false also where that is not known in so many seconds."""
+        deadline = time.monotonic() + timeout
+        asked = [(worker, worker.ask()) for worker in self._workers if not worker.is_buried]
+        return all(number is not None and worker.has_answered(number, deadline) for worker, number in asked)
 
     def has_other(self, worker: Worker) -> bool:
         """Whether another one is at work."""
