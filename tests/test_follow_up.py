@@ -67,7 +67,8 @@ def test_an_object_that_comes_again_gives_no_second_job(running: Running) -> Non
     written, command = appending(running.folder, "{sop_instance_uid}")
     port = started(running, on_stored=command)
     store(port, "1.2.1", "1.2.1", "1.2.2")
-    wait_until(lambda: "1.2.2" in lines(written))
+    wait_until(lambda: {"1.2.1", "1.2.2"} <= set(lines(written)))
+    running.stop()  # what is in hand ends
     assert sorted(lines(written)) == ["1.2.1", "1.2.2"]
 
 
@@ -132,6 +133,46 @@ def test_what_a_killed_receiver_did_not_come_to_is_done_at_the_next_start(runnin
     assert lines(written) == ["1.2.1"]  # the queue knows that it was told
 
 
+def garbage(folder: Path) -> None:
+    for path in folder.glob("DcmStore.queue*"):
+        path.unlink()
+    (folder / "DcmStore.queue").write_bytes(b"no database" * 1000)
+
+
+def test_what_comes_while_the_queue_is_damaged_has_its_hooks(running: Running) -> None:
+    written, command = appending(running.folder, "{sop_instance_uid}")
+    garbage(running.folder)
+    running.configure(port=(port := free_port()), index=1, on_stored=command)
+    running.start()
+    store(port, "1.2.1")
+    wait_until(lambda: lines(written) == ["1.2.1"])
+    (told,) = running.logged("queue.damaged")
+    (aside,) = running.folder.glob("DcmStore.queue-damaged-*")
+    assert " ERROR " in told
+    assert str(aside) in told
+    assert "hooks, forwards and reports of commitment that waited in it" in told
+    assert running.logged("index.failed") == []
+
+
+def test_what_came_before_a_damaged_queue_was_put_aside_has_its_hooks_after_a_crash(running: Running) -> None:
+    """A file that the index does not have, and the missing mark of a clean end, stand for what a crash leaves."""
+    written, command = appending(running.folder, "{sop_instance_uid}")
+    port = started(running, on_stored=command)
+    store(port, "1.2.1")
+    wait_until(lambda: lines(written) == ["1.2.1"])
+    running.stop()
+    (stored,) = running.folder.rglob("1.2.1.dcm")
+    stored.with_name("1.2.2.dcm").write_bytes(stored.read_bytes().replace(b"1.2.1\0", b"1.2.2\0"))
+    garbage(running.folder)
+    (running.folder / "DcmStore.index-clean").unlink()
+    again = Running(running.folder)
+    again.start()
+    try:
+        wait_until(lambda: lines(written) == ["1.2.1", "1.2.2"])
+    finally:
+        again.stop()
+
+
 def test_a_reload_brings_another_hook(running: Running) -> None:
     written, command = appending(running.folder, "{sop_instance_uid}")
     port = started(running)
@@ -146,10 +187,19 @@ def test_a_reload_brings_another_hook(running: Running) -> None:
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
-        ({"on_stored": "/bin/true", "index": 0}, "on-stored= : needs index= 1, which is 0"),
-        ({"forward_to": "NOBODY"}, "peers= has no 'NOBODY'"),
-        ({"on_stored": "/bin/true {pathh}"}, "{pathh}"),
-        ({"storage_commitment": "same", "workers": 2}, "workers= 2: allowed is 1 with storage-commitment"),
+        (
+            {"on_stored": "/bin/true", "index": 0},
+            "on-stored= '/bin/true': needs index= 1, which is 0; set that to 1, or ",
+        ),
+        (
+            {"storage_commitment": "new", "index": 0},
+            "storage-commitment= new: needs index= 1, which is 0; set that to 1",
+        ),
+        ({"forward_to": "NOBODY"}, "forward-to= 'NOBODY': 'NOBODY' is no peer"),
+        ({"forward_to": "X@127.0.0.1:11112", "port": 11112}, "X@127.0.0.1:11112 is this receiver itself, which would "),
+        ({"on_stored": "/bin/true {pathh}"}, "on-stored= '/bin/true {pathh}': {pathh} is no placeholder"),
+        ({"on_stored": "/bin/true | cat"}, "`|` is for a shell, and there is none: write a script and call that"),
+        ({"storage_commitment": "same", "workers": 2}, "storage-commitment= same: allowed is new, or off"),
     ],
 )
 def test_what_could_never_work_is_refused(tmp_path: Path, settings: dict[str, object], words: str) -> None:
@@ -158,6 +208,7 @@ def test_what_could_never_work_is_refused(tmp_path: Path, settings: dict[str, ob
 
     with running_in(tmp_path) as place:
         place.configure(**{"index": 1, **settings})
+        place.host.wake()  # one that starts all the same ends at once
         with pytest.raises(ConfigurationError) as refused:
             receiver.run(place.folder / "DcmStore.ini", place.host, with_console=False)
         assert words in str(refused.value)

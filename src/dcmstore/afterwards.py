@@ -6,23 +6,30 @@ walk of the next start finds the same again, and the same jobs come of it: each 
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, TypeAlias
 
 from dcmstore import hooks
-from dcmstore.index.indexer import Arrival
-from dcmstore.jobs.opening import Intake
+from dcmstore.errors import DcmStoreError
+from dcmstore.index.indexer import Arrival, Held
+from dcmstore.jobs.opening import Intake, is_damage
 from dcmstore.jobs.work import Facts, Job
 from dcmstore.studies.associations import Associations
 from dcmstore.studies.events import Event, Happening, InstanceStored, StudyEvent
 
 if TYPE_CHECKING:
     from dcmstore.index.entries import Entry
+    from dcmstore.jobs.opening import Transaction
     from dcmstore.studies.tracker import Tracker
 
+DAMAGED_TRIES = 2  # until a damaged queue that nobody has put aside is told of: by then all of it was looked at
+
 _TOLD = {Happening.COMPLETE: "study.complete", Happening.REOPENED: "study.reopened"}
+_TOLD_FACTS = ("study_instance_uid", "instances", "reason")
 
 # What is to be done about a fact; called for each object and for each event of a study.
 Planner: TypeAlias = Callable[[Facts], Iterable[Job]]
@@ -45,11 +52,13 @@ class Afterwards:
         planners: Callable[[], Sequence[Planner]],
         root_key: Callable[[str], str],
         wake: Callable[[], None],
+        doubt: Callable[[], None],
         report: Callable[..., None],
     ) -> None:
         """`path` is that of the queue, which belongs to who has the folder `like` when it is made.
 
-        `wake` tells that there are jobs; `report` gets `study.complete` and `study.reopened`.
+        `wake` tells that there are jobs, and `doubt` that the queue seems to be damaged. `report` gets
+        `study.complete`, `study.reopened`, `job.not_made`, `queue.failed` and `queue.recovered`.
         """
         self.began, self.ended = associations.began, associations.ended
         self._new_tracker = new_tracker
@@ -57,7 +66,10 @@ class Afterwards:
         self._planners = planners
         self._root_key = root_key
         self._report = report
-        self._intake = Intake(path, like, wake, lambda connection: self._tracker.resume(connection))
+        self._path = path
+        self._failures = 0  # in a row
+        self._told = ""
+        self._intake = Intake(path, like, wake, lambda connection: self._tracker.resume(connection), doubt=doubt)
 
     @functools.cached_property
     def _tracker(self) -> Tracker:
@@ -65,31 +77,78 @@ class Afterwards:
         return self._new_tracker()
 
     def entered(self, arrivals: Sequence[Arrival]) -> None:
-        """What is about to be entered into the index. Raises QueueTrouble."""
+        """What is about to be entered into the index. Raises Held."""
         if arrivals:
-            self._intake.plan(lambda connection: self._jobs(self._tracker.entered(connection, arrivals)))
+            self._follow(lambda connection: self._tracker.entered(connection, arrivals))
 
     def is_due(self, now: float) -> bool:
         self._tracker.quiet = self._quiet()
         return self._tracker.is_due(now)
 
     def look(self, now: float) -> None:
-        """Time has passed: `now` as `Tracker.due` has it. Raises QueueTrouble."""
-        self._intake.plan(lambda connection: self._jobs(self._tracker.due(connection, now)))
+        """Time has passed: `now` as `Tracker.due` has it. Raises Held."""
+        self._follow(lambda connection: self._tracker.due(connection, now))
 
     def close(self) -> None:
         self._intake.close()
 
-    def _jobs(self, events: Iterable[Event]) -> Iterator[Job]:
-        planners = self._planners()
+    def _follow(self, events_of: Callable[[Transaction], Sequence[Event]]) -> None:
+        """Make jobs of events, and tell of them once both are written for good."""
+        events: list[Event] = []
+        faults: Counter[tuple[str, str]] = Counter()
+
+        def plan(connection: Transaction) -> Iterator[Job]:
+            events.extend(events_of(connection))
+            return self._jobs(events, faults)
+
+        try:
+            self._intake.plan(plan)
+        except DcmStoreError as trouble:
+            self._failed(trouble)
+            raise Held(str(trouble)) from trouble
+        self._worked()
         for event in events:
             if isinstance(event, StudyEvent):
-                facts = event.facts
-                told = {name: facts[name] for name in ("study_instance_uid", "instances", "reason") if facts[name]}
+                told = {name: event.facts[name] for name in _TOLD_FACTS if event.facts[name]}
                 self._report(_TOLD[event.happening], **told)
-            facts = facts_of(event.entry, self._root_key) if isinstance(event, InstanceStored) else event.facts
-            for planner in planners:
-                yield from planner(facts)
+        for (study, error), number in faults.items():
+            self._report("job.not_made", study_instance_uid=study, events=number, error=error)
+
+    def _jobs(self, events: Iterable[Event], faults: Counter[tuple[str, str]]) -> Iterator[Job]:
+        """Those that could be made. A fault of ours is there at each try, and may not keep objects from the index."""
+        planners: Sequence[Planner] = ()
+        for event in events:
+            study = event.entry.study.study_instance_uid if isinstance(event, InstanceStored) else event.order
+            with _counted(faults, study):
+                planners = planners or self._planners()
+                facts = facts_of(event.entry, self._root_key) if isinstance(event, InstanceStored) else event.facts
+                for planner in planners:
+                    with _counted(faults, study):
+                        yield from list(planner(facts))  # all of them or none
+
+    # --- the queue makes trouble -----------------------------------------------------------------
+
+    def _failed(self, trouble: DcmStoreError) -> None:
+        """Tell it once for each reason. A damaged queue is put aside by who does the jobs, who tells that."""
+        self._failures += 1
+        if is_damage(trouble) and self._failures <= DAMAGED_TRIES:
+            return
+        if str(trouble) != self._told:
+            self._told = str(trouble)
+            self._report("queue.failed", reason=self._told, stores="not affected", index="waits for it")
+
+    def _worked(self) -> None:
+        if self._told:
+            self._report("queue.recovered", path=self._path, index="goes on")
+        self._failures, self._told = 0, ""
+
+
+@contextlib.contextmanager
+def _counted(faults: Counter[tuple[str, str]], study: str) -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:  # noqa: BLE001  a fence: what is stored is entered, whatever is done about it
+        faults[study, f"{type(error).__name__}: {error}"] += 1
 
 
 def facts_of(entry: Entry, root_key: Callable[[str], str]) -> dict[str, str | int]:

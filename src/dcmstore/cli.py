@@ -129,12 +129,16 @@ def _add_verify(commands: _Commands) -> None:
 
 def _add_queue(commands: _Commands, name: str, command: Callable[[argparse.Namespace], int], about: str) -> None:
     shown = _add(commands, name, command, about)
-    chosen = _allowed(queue_listing.dead_id, queue_listing.DEAD_ALLOWED)
+    chosen = _allowed(queue_listing.job_id, queue_listing.ID_ALLOWED)
+    to_drop = _allowed(queue_listing.job_id_to_drop, queue_listing.DROP_ALLOWED)
     done = shown.add_mutually_exclusive_group()
-    done.add_argument("--json", action="store_true", help="one array, with every dead job")
-    about = "let dead jobs be tried again (default: all)"
+    done.add_argument("--json", action="store_true", help="one array, with every job")
+    about = "let jobs be tried now, those that wait and those that are dead (default: all)"
     done.add_argument("--retry", nargs="?", const=queue_listing.ALL, type=chosen, metavar="ID|all", help=about)
-    done.add_argument("--drop", type=chosen, metavar="ID|all", help="remove dead jobs")
+    about = (
+        "remove a job; or all that are dead; or all of a target that is not in the ini any more, also those that wait"
+    )
+    done.add_argument("--drop", type=to_drop, metavar="ID|all|gone", help=about)
     _add_config(shown)
 
 

@@ -53,6 +53,19 @@ def test_a_peer_that_is_down_for_days_gets_everything_once(path: Path, tmp_path:
         assert queue.targets() == []
 
 
+def test_one_that_is_refused_for_now_holds_up_no_other(path: Path, tmp_path: Path) -> None:
+    files = [file_of(tmp_path, f"1.2.{number}") for number in range(1, 4)]
+    with FakePeer(answer=lambda number: 0xC000 if number == 1 else 0).listening() as peer:
+        plan(path, peer.target, files[:1])
+        with running(path) as kept:
+            assert "C000H" in str(kept.heard("job.failed")["reason"])
+            plan(path, peer.target, files[1:])
+            kept.runner.wake()
+            kept.heard("job.done")
+            kept.heard("job.done")
+            assert kept.silence() == []
+
+
 def test_one_that_is_refused_for_good_holds_up_no_other(path: Path, tmp_path: Path) -> None:
     refused, taken = file_of(tmp_path, "1.2.1", sop_class=MR), file_of(tmp_path, "1.2.2")
     with FakePeer(answer=lambda number: 0xA900 if number == 1 else 0).listening() as peer:

@@ -233,6 +233,7 @@ def test_a_refusal_is_final_where_it_is_about_the_object(
     with FakePeer(answer=lambda _: status).listening() as peer, sender() as handler:
         told = failure(handler, peer.target, file_of(tmp_path))
         assert (told.is_final, str(told)) == (is_final, f"the peer refused it with status {words}")
+        assert told.is_about_one is (status not in (0xA700, 0xA7FF, 0x0124))
         assert "Jane" not in str(told)
 
 
@@ -263,6 +264,7 @@ def test_what_the_peer_does_not_take_is_not_sent(
         told = failure(handler, peer.target, file_of(tmp_path))
         expected = f"the peer does not take CT Image Storage in Explicit VR Little Endian{words}"
         assert (told.is_final, str(told)) == (is_final, expected)
+        assert told.is_about_one
         assert peer.came == []
         assert peer.end() == "released"
 
@@ -369,9 +371,10 @@ def test_a_file_that_is_gone_is_given_up(tmp_path: Path) -> None:
 
 def test_files_whose_disk_is_away_are_waited_for(tmp_path: Path) -> None:
     with sender() as handler:
-        for root in (tmp_path, tmp_path / "unmounted"):  # an empty mount point, or none
+        (tmp_path / ".incoming").mkdir()
+        for root in (tmp_path, tmp_path / "unmounted"):  # a mount point with what a receiver makes in it, or none
             told = failure(handler, "PACS@127.0.0.1:104", root / "1.2.3.4.dcm")
-            assert not told.is_final
+            assert (told.is_final, told.is_about_one) == (False, True)
             assert "is its disk away?" in str(told)
 
 

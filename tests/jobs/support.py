@@ -63,14 +63,14 @@ class Hands:
     def end(self, key: str, error: Exception | None = None) -> None:
         self._endings.setdefault(key, queue.SimpleQueue()).put(error)
 
-    def fail(self, key: str, reason: str = "host is down", *, is_final: bool = False) -> None:
-        self.end(key, JobFailed(reason, is_final=is_final))
+    def fail(self, key: str, reason: str = "host is down", **flags: bool) -> None:
+        self.end(key, JobFailed(reason, **flags))
 
 
 class Kept:
     """A runner that keeps what it reports, and looks only when it is woken."""
 
-    def __init__(self, path: Path, handlers: Mapping[str, Handler], *, at_once: int = 2) -> None:
+    def __init__(self, path: Path, handlers: Mapping[str, Handler], *, at_once: int = 3) -> None:
         self.clock = Clock()
         self.reported: queue.SimpleQueue[tuple[str, dict[str, object]]] = queue.SimpleQueue()
         self.runner = Runner(

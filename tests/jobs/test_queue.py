@@ -1,12 +1,14 @@
 """What is to be done survives, comes once, and in order."""
 
+import os
 import sqlite3
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from sqlalchemy import event
+from sqlalchemy import Column, MetaData, Table, event, select
 
-from dcmstore.jobs import overview
+from dcmstore.jobs import damage, overview
 from dcmstore.jobs.queue import Queue, QueueTrouble
 from dcmstore.jobs.rows import Queued
 from tests.index.support import locked
@@ -179,16 +181,69 @@ def test_a_job_that_waits_again_does_not_overtake_what_is_next(opened: Queue) ->
     assert next_keys(opened) == ["1"]
 
 
-def test_only_dead_jobs_of_the_named_targets_are_retried_or_dropped(opened: Queue) -> None:
+def test_only_jobs_of_the_named_targets_are_retried_or_dropped(opened: Queue) -> None:
     died = dead(opened, 2)
     opened.add([job("x", kind="forward")], START)
     (alive,) = waiting(opened)
-    for act in (overview.retry, overview.drop):
-        assert act(opened, [alive.target], died[0].id, START + 9) == 0
-        assert act(opened, [alive.target], alive.id, START + 9) == 0
-    assert overview.drop(opened, [died[0].target], died[0].id, START + 9) == 1
-    assert overview.drop(opened, [died[0].target, alive.target], None, START + 9) == 1
+    assert overview.retry(opened, [alive.target], died[0].id, START + 9) == 0
+    assert overview.drop(opened, [alive.target], died[0].id) == 0
+    assert overview.drop_dead(opened, [alive.target]) == 0
+    assert overview.drop(opened, [died[0].target], died[0].id) == 1
+    assert overview.drop_dead(opened, [died[0].target, alive.target]) == 1
     assert next_keys(opened) == ["x"]
+
+
+def test_a_job_that_waits_is_due_now_and_its_target_left_alone_no_longer(opened: Queue) -> None:
+    opened.add([job("1"), job("2", order="other"), job("3", order="other")], START)
+    for queued in waiting(opened):
+        opened.failed(queued, "down", START + 900, START + 300)
+    target = first(opened).target
+    assert opened.pauses() == {target.id: START + 300}
+    assert overview.retry(opened, [target], first(opened).id, START + 9) == 1
+    assert sorted(queued.due_at for queued in waiting(opened)) == [START + 9, START + 900]
+    assert opened.pauses() == {}
+    assert overview.retry(opened, [target], None, START + 10) == 2
+    assert {queued.due_at for queued in waiting(opened)} == {START + 9, START + 10}
+    assert {queued.attempts for queued in waiting(opened)} == {1}
+
+
+def test_of_a_job_behind_another_the_other_is_tried_now(opened: Queue) -> None:
+    opened.add([job("1"), job("2"), job("3", order="other")], START)
+    opened.failed(first(opened), "down", START + 900)
+    behind = overview.waiting(opened, first(opened).target)[-1]
+    assert (behind.job.key, behind.is_next) == ("2", False)
+    assert overview.retry(opened, [behind.target], behind.id, START + 9) == 1
+    assert {queued.job.key: queued.due_at for queued in waiting(opened)} == {"1": START + 9, "3": START}
+
+
+def test_a_job_that_is_dropped_holds_up_its_order_no_longer(opened: Queue, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(overview, "AT_ONCE", 2)
+    opened.add([job("1"), job("2"), job("3", order="other"), job("4"), job("x", kind="forward")], START)
+    (one,) = (queued for queued in waiting(opened) if queued.job.key == "1")
+    target = one.target
+    assert overview.drop(opened, [target], one.id) == 1
+    assert sorted(next_keys(opened)) == ["2", "3", "x"]
+    opened.died(opened.next_of(target, 1)[0], "refused", START)
+    assert overview.drop_all(opened, [target]) == 3
+    assert next_keys(opened) == ["x"]
+
+
+def test_what_is_dropped_in_hand_comes_to_nothing(opened: Queue) -> None:
+    opened.add([job("1"), job("2")], START)
+    in_hand = first(opened)
+    overview.drop(opened, [in_hand.target], in_hand.id)
+    for end in (opened.failed, opened.died):
+        end(in_hand, "refused", START)
+    opened.done(in_hand, START)
+    assert next_keys(opened) == ["2"]
+
+
+def test_a_target_that_works_again_is_not_left_alone(opened: Queue) -> None:
+    opened.add([job("1"), job("2", order="other")], START)
+    opened.died(first(opened), "too old", START, START + 300)
+    assert opened.pauses() == {first(opened).target.id: START + 300}
+    opened.done(first(opened), START)
+    assert opened.pauses() == {}
 
 
 # --- many jobs -----------------------------------------------------------------------------------
@@ -213,8 +268,13 @@ def plans(opened: Queue) -> list[str]:
     (target,) = opened.targets()
     opened.waiting(target)
     overview.dead(opened, target, 20)
-    overview.retry(opened, [target], None, START)
-    overview.drop(opened, [target], None, START)
+    opened.dead(target)
+    overview.waiting(opened, target, 20)
+    for job_id in (None, 1):
+        overview.retry(opened, [target], job_id, START)
+    overview.drop(opened, [target], 1)
+    overview.drop_dead(opened, [target])
+    overview.drop_all(opened, [target])
     event.remove(opened._engine, "before_cursor_execute", keep)
     found = []
     with opened.transaction() as connection:
@@ -250,7 +310,9 @@ def test_a_locked_queue_says_what_to_do(opened: Queue, path: Path) -> None:
 
 def test_a_damaged_queue_says_what_is_lost_and_what_to_do(path: Path) -> None:
     path.write_bytes(b"no database" * 1000)
-    with pytest.raises(QueueTrouble, match=r"not a database; stop the receiver, move .* not done any more") as caught:
+    with pytest.raises(
+        QueueTrouble, match=r"not a database; the receiver puts it aside .* not done any more"
+    ) as caught:
         Queue(str(path))
     assert caught.value.is_damaged
     assert path.read_bytes() == b"no database" * 1000
@@ -259,8 +321,78 @@ def test_a_damaged_queue_says_what_is_lost_and_what_to_do(path: Path) -> None:
 def test_a_queue_of_another_format_is_not_touched(opened: Queue, path: Path) -> None:
     with opened.transaction() as connection:
         connection.exec_driver_sql("UPDATE state SET value = '99' WHERE name = 'schema'")
-    with pytest.raises(QueueTrouble, match="format 99"):
+    with pytest.raises(QueueTrouble, match=r"format 99.* start the version of dcmstore that made it") as caught:
         Queue(str(path))
+    assert caught.value.is_other_format
+    assert damage.put_aside(str(path), "", 1.0, START) is None
+    assert path.exists()
+
+
+def test_a_damaged_queue_is_put_aside_whole(opened: Queue, path: Path) -> None:
+    opened.add([job(f"{number}", order=f"{number}", text="x" * 500) for number in range(500)], START)
+    opened.close()
+    content = bytearray(path.read_bytes())
+    content[5 * 4096 : 9 * 4096] = b"\xff" * 4 * 4096
+    path.write_bytes(content)
+    os.utime(path, (START, START))
+    aside = damage.put_aside(str(path), "", 1.0, START + 60)
+    assert aside is not None
+    assert aside.lacks == START - damage.SLACK
+    assert Path(aside.path).read_bytes() == bytes(content)
+    assert Path(aside.path).name.startswith("DcmStore.queue-damaged-2023111")
+    assert not path.exists()
+
+
+def test_what_was_put_aside_is_never_replaced(path: Path) -> None:
+    for number in range(2):
+        path.write_bytes(b"no database %d" % number)
+        assert damage.put_aside(str(path), "", 1.0, START) is not None
+    found = sorted(path.parent.glob("DcmStore.queue-damaged-*"))
+    assert [one.read_bytes() for one in found] == [b"no database 0", b"no database 1"]
+
+
+@pytest.mark.parametrize("statement", ["DROP TABLE jobs", "DELETE FROM state"])
+def test_what_is_no_queue_is_damaged(opened: Queue, path: Path, statement: str) -> None:
+    with opened.transaction() as connection:
+        connection.exec_driver_sql("PRAGMA defer_foreign_keys = 1")
+        connection.exec_driver_sql(statement)
+    opened.close()
+    assert damage.put_aside(str(path), "", 1.0, START) is not None
+
+
+def test_a_good_queue_is_not_put_aside(opened: Queue, path: Path) -> None:
+    opened.add([job()], START)
+    assert damage.put_aside(str(path), "", 1.0, START) is None
+    assert next_keys(opened) == ["1"]
+
+
+def test_a_locked_queue_is_not_put_aside(opened: Queue, path: Path) -> None:
+    with locked(path), pytest.raises(QueueTrouble, match="database is locked"):
+        damage.put_aside(str(path), "", 0.01, START)
+    assert path.exists()
+
+
+def full(path: Path, opened: Queue) -> None:
+    opened._raw("PRAGMA max_page_count = 1")
+    opened.add([job(f"{number}", text="x" * 5000) for number in range(20)], START)
+
+
+def not_to_be_opened(path: Path, opened: Queue) -> None:
+    opened.close()
+    path.unlink()
+    path.mkdir()
+    Queue(str(path))
+
+
+def of_a_fault(path: Path, opened: Queue) -> None:
+    opened.rows(select(Table("none", MetaData(), Column("x"))))
+
+
+@pytest.mark.parametrize("fail", [full, not_to_be_opened, of_a_fault])
+def test_what_may_pass_is_no_damage(path: Path, opened: Queue, fail: Callable[[Path, Queue], None]) -> None:
+    with pytest.raises(QueueTrouble) as caught:
+        fail(path, opened)
+    assert not caught.value.is_damaged
 
 
 def test_no_queue_is_made_to_read_it(path: Path) -> None:

@@ -1,5 +1,6 @@
 """Each job is done at least once, in order, and whatever fails holds up nothing else."""
 
+import errno
 import os
 import signal
 import subprocess
@@ -13,15 +14,17 @@ from sqlalchemy import Connection
 
 from dcmstore.errors import DcmStoreError
 from dcmstore.jobs import opening, overview, patience, runner
-from dcmstore.jobs.circuit import MAX_TOLD, Circuit
+from dcmstore.jobs.circuit import AGAIN, MAX_TOLD, SEVERAL, Circuit
 from dcmstore.jobs.opening import Intake
-from dcmstore.jobs.queue import Queue
+from dcmstore.jobs.queue import Queue, QueueTrouble
 from dcmstore.jobs.runner import Runner
 from dcmstore.jobs.work import Job, JobFailed
+from dcmstore.jobs.workers import Workers
 from tests.index.support import locked
 from tests.jobs.support import START, WAIT, Hands, Kept, job, next_keys, waiting
 from tests.support import wait_until as wait_for
 
+PAGE = 4096  # bytes, of SQLite
 PROJECT = Path(__file__).parents[2]
 
 
@@ -65,10 +68,10 @@ class Place:
         self.hook.end(key)
         self.kept.heard("job.done")
 
-    def failed(self, key: str, reason: str = "host is down") -> None:
+    def failed(self, key: str, reason: str = "host is down", **flags: bool) -> None:
         """Fail, and wait until that is written down."""
         before = self._attempts(key)
-        self.hook.fail(key, reason)
+        self.hook.fail(key, reason, **flags)
         wait_for(lambda: self._attempts(key) > before)
 
     def _attempts(self, key: str) -> int:
@@ -106,25 +109,35 @@ def test_jobs_of_one_study_are_done_one_after_the_other(place: Place) -> None:
 
 
 def test_no_more_than_so_many_of_a_kind_work_at_once(place: Place) -> None:
-    place.add(*(job(key, order=key) for key in "1234"))
-    assert place.hook.some(2) == {"1", "2"}
+    place.add(*(job(key, order=key, target=f"{key}.sh") for key in "1234"))
+    assert place.hook.some(3) == {"1", "2", "3"}
     place.look()
     assert place.hook.is_idle
     place.ended("2")
-    assert place.hook.next() == "3"
-    for key in ("1", "3"):
-        place.ended(key)
     assert place.hook.next() == "4"
-    place.ended("4")
+    for key in ("1", "3", "4"):
+        place.ended(key)
 
 
-def test_a_slow_target_leaves_room_for_another(place: Place) -> None:
-    place.add(job("slow 1", order="1"), job("slow 2", order="2"), job("fast", target="swift.sh"))
-    assert place.hook.some(2) == {"slow 1", "fast"}
-    place.ended("fast")
-    assert place.hook.next() == "slow 2"
+def test_a_target_that_hangs_leaves_room_for_another(place: Place) -> None:
+    place.add(*(job(f"slow {number}", order=f"{number}") for number in range(4)))
+    assert place.hook.some(2) == {"slow 0", "slow 1"}
+    place.look()
+    assert place.hook.is_idle
+    for key in ("fast 1", "fast 2"):
+        place.add(job(key, target="swift.sh"))
+        assert place.hook.next() == key
+        place.ended(key)
     place.ended("slow 1")
-    place.ended("slow 2")
+    assert place.hook.next() == "slow 2"
+    for key in ("slow 0", "slow 2"):
+        place.ended(key)
+    place.hook.next()
+    place.ended("slow 3")
+
+
+def test_where_only_one_works_at_once_one_target_has_it() -> None:
+    assert Workers({}, 1, lambda: None).at_once_for_one == 1
 
 
 def test_a_kind_without_a_handler_waits(place: Place) -> None:
@@ -253,6 +266,93 @@ def test_reasons_without_end_are_not_told_without_end() -> None:
     assert sum(circuit.is_news(f"{number}") for number in range(1000)) == MAX_TOLD
 
 
+# --- one job, and not its target -----------------------------------------------------------------
+
+
+def test_a_failure_that_is_about_one_job_keeps_no_other_waiting(place: Place) -> None:
+    place.add(job("1"), job("2", order="other"))
+    assert place.hook.some(2) == {"1", "2"}
+    place.failed("1", "no such class", is_about_one=True)
+    assert place.kept.heard("job.failed")["reason"] == "no such class"
+    place.ended("2")
+    place.add(job("3", order="third"))
+    assert place.hook.next() == "3"
+    place.ended("3")
+    assert place.opened.pauses() == {}
+    place.kept.later(patience.HOOKS.delays[0])
+    assert place.hook.next() == "1"
+    place.failed("1", "no such class", is_about_one=True)
+
+
+def test_several_jobs_that_fail_by_themselves_are_the_target(place: Place) -> None:
+    keys = [f"{number}" for number in range(SEVERAL + 1)]
+    place.add(*(job(key, order=key) for key in keys))
+    for _ in range(SEVERAL):
+        place.failed(place.hook.next(), "no such class", is_about_one=True)
+    place.kept.heard("job.failed")
+    last = place.hook.next()  # it was begun beside the one before
+    place.look()
+    assert len(place.opened.pauses()) == 1
+    place.ended(last)
+    assert place.kept.silence() == []
+
+
+def test_one_job_that_fails_again_and_again_is_not_the_target() -> None:
+    circuit = Circuit()
+    for _ in range(10 * SEVERAL):
+        assert not circuit.is_enough(1)
+        circuit.refused(1)
+
+
+def test_what_is_dead_is_told_once_an_hour_for_each_reason(place: Place) -> None:
+    for number, reason in enumerate(("refused", "refused", "another", "refused")):
+        place.add(job(f"{number}"))
+        place.hook.next()
+        place.hook.fail(f"{number}", reason, is_final=True)
+        wait_for(lambda number=number: sum(one.dead for one in overview.summaries(place.opened)) > number)
+        place.add(job("good"))
+        place.hook.next()
+        place.hook.end("good")
+        wait_for(lambda: not waiting(place.opened))
+    told = [place.kept.reported.get(timeout=WAIT) for _ in range(6)]
+    assert [(facts["reason"], facts["dead"]) for event, facts in told if event == "job.dead"] == [
+        ("refused", 1),
+        ("another", 3),
+    ]
+    place.kept.later(AGAIN)
+    place.add(job("5"))
+    place.hook.next()
+    place.hook.fail("5", "refused", is_final=True)
+    assert place.kept.heard("job.dead")["dead"] == 5
+
+
+def test_dead_jobs_with_reasons_without_end_are_not_told_without_end() -> None:
+    circuit = Circuit()
+    assert sum(circuit.is_news_of_one(f"{number}", START) for number in range(1000)) == MAX_TOLD
+    assert circuit.is_news_of_one("0", START - 1)  # the clock was set back
+
+
+# --- clocks and persons --------------------------------------------------------------------------
+
+
+def test_a_person_may_have_a_target_tried_that_is_left_alone(place: Place) -> None:
+    place.add(job("1"))
+    for _ in range(2):
+        place.hook.next()
+        place.failed("1")
+        place.kept.later(patience.HOOKS.delays[1])
+    place.hook.next()
+    place.failed("1")
+    place.kept.heard("job.failed")
+    place.look()
+    (target,) = place.opened.targets()
+    assert place.opened.pauses() == {target.id: place.kept.clock.now + patience.PAUSES[2]}
+    overview.retry(place.opened, [target], None, place.kept.clock.now)
+    place.kept.runner.wake()
+    assert place.hook.next() == "1"
+    place.hook.end("1")
+
+
 def test_a_clock_that_is_set_back_stops_nothing(place: Place) -> None:
     place.add(job("1"))
     place.hook.next()
@@ -279,12 +379,13 @@ def test_a_locked_queue_is_told_once_and_nothing_is_done_twice(place: Place, has
     assert place.kept.silence() == []
 
 
-def test_a_damaged_queue_is_told_and_a_new_one_is_taken(path: Path) -> None:
+def test_a_damaged_queue_is_put_aside_and_told_and_a_new_one_is_used(path: Path) -> None:
     path.write_bytes(b"no database" * 1000)
     kept = Kept(path, {"hook": (hands := Hands())})
     kept.runner.start()
-    assert "move the file away" in str(kept.heard("queue.failed")["reason"])
-    path.unlink()
+    facts = kept.heard("queue.damaged")
+    assert (facts["path"], facts["reason"]) == (str(path), "file is not a database")
+    assert Path(str(facts["put_aside"])).read_bytes() == b"no database" * 1000
     kept.heard("queue.recovered")
     intake = Intake(str(path), "", kept.runner.wake)
     intake.add([job("1")])
@@ -294,6 +395,79 @@ def test_a_damaged_queue_is_told_and_a_new_one_is_taken(path: Path) -> None:
     hands.end("1")
     kept.heard("job.done")
     assert kept.runner.close(WAIT)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="an open file can't be written over there")
+def test_damage_that_only_an_intake_sees_is_looked_for(place: Place) -> None:
+    place.opened.add([job(f"{number}", kind="forward", text="x" * 500) for number in range(500)], START)
+    place.look()
+    place.opened._raw("PRAGMA wal_checkpoint(TRUNCATE)")
+    with place.path.open("r+b") as file:
+        file.seek(5 * PAGE)
+        file.write(b"\xff" * (place.path.stat().st_size - 5 * PAGE))
+    intake = Intake(str(place.path), "", place.kept.runner.wake, doubt=place.kept.runner.doubt)
+    with pytest.raises(DcmStoreError, match="malformed"):
+        intake.add([job("1")])
+    place.kept.heard("queue.damaged")
+    wait_for(place.path.exists)
+    intake.add([job("1")])
+    intake.close()
+    assert place.hook.next() == "1"
+    place.hook.end("1")
+
+
+def test_a_good_queue_that_is_doubted_stays(place: Place) -> None:
+    place.add(job("1", target="other.sh"))
+    place.hook.next()
+    place.kept.runner.doubt()
+    place.look()
+    place.ended("1")
+    assert place.kept.silence() == []
+
+
+def test_a_damaged_queue_that_cant_be_put_aside_is_told(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path.write_bytes(b"no database" * 1000)
+    kept = Kept(path, {"hook": Hands()})
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "rename", refuse)
+        kept.runner.start()
+        assert "not a database, and it can't be put aside: Permission denied" in str(
+            kept.heard("queue.failed")["reason"]
+        )
+    kept.heard("queue.damaged")
+    kept.heard("queue.recovered")
+    assert kept.runner.close(WAIT)
+
+
+def refuse(*_: object) -> None:
+    raise PermissionError(errno.EACCES, "Permission denied")
+
+
+def test_a_queue_of_another_version_is_told_and_left(opened: Queue, path: Path) -> None:
+    with opened.transaction() as connection:
+        connection.exec_driver_sql("UPDATE state SET value = '99' WHERE name = 'schema'")
+    kept = Kept(path, {"hook": Hands()})
+    kept.runner.start()
+    assert "format 99" in str(kept.heard("queue.failed")["reason"])
+    kept.runner.doubt()
+    assert kept.runner.close(WAIT)
+    assert kept.silence() == []
+    assert [one.name for one in path.parent.glob("*damaged*")] == []
+
+
+def test_damage_that_a_second_look_does_not_find_is_told_as_it_is(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place.look()
+    with monkeypatch.context() as patch:
+        patch.setattr(Queue, "targets", broken)
+        place.kept.runner.wake()
+        assert "malformed" in str(place.kept.heard("queue.failed")["reason"])
+    place.kept.heard("queue.recovered")
+
+
+def broken(queue: Queue) -> None:
+    raise QueueTrouble(queue.path, "malformed", "", is_damaged=True)
 
 
 def test_a_queue_that_makes_trouble_is_closed_so_that_another_can_take_its_place(

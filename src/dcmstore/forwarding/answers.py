@@ -10,6 +10,10 @@ _DONE = frozenset((0x0000, _DUPLICATE_SOP_INSTANCE))  # the peer has it, now or 
 
 _WARNINGS = (range(0xB000, 0xC000), (0x0001, 0x0107, 0x0116))  # PS3.7 annex C: done, with something to be said
 
+# What the peer says of itself: it would refuse any other object now, too. All other refusals are about the object, as
+# long as there are few of them.
+_ABOUT_ITSELF = (range(0xA700, 0xA800), (0x0124, 0x0213))
+
 # What the peer says of this object, or of all like it: the same object is refused again. All else may pass, and
 # statuses of Cxxx often do: peers answer so when their disk or their database is in trouble, too.
 _FINAL = (range(0xA900, 0xAA00), (0x0117, 0x0122))
@@ -42,7 +46,7 @@ def check_accepted(association: Association, context: Context) -> None:
     result = association.result_of(context)
     advice = _ADVICE.get(result) if result is not None else None
     if advice is None:  # for a reason that it keeps to itself
-        raise JobFailed(f"the peer does not take {context} now")
+        raise JobFailed(f"the peer does not take {context} now", is_about_one=True)
     raise JobFailed(f"the peer does not take {context}; {advice}, and try again", is_final=True)
 
 
@@ -58,4 +62,8 @@ def judge(answer: Answer) -> str:
         return f"status {status:04X}H"
     meaning = _MEANINGS.get(status) or _MEANINGS_OF_RANGES.get(status & (0xF000 if status >= 0xC000 else 0xFF00))
     text = f"the peer refused it with status {status:04X}H" + (f" ({meaning})" if meaning else "")
-    raise JobFailed(text, is_final=any(status in statuses for statuses in _FINAL))
+    raise JobFailed(
+        text,
+        is_final=any(status in statuses for statuses in _FINAL),
+        is_about_one=not any(status in statuses for statuses in _ABOUT_ITSELF),
+    )

@@ -9,7 +9,7 @@ from typing import BinaryIO, NamedTuple
 from dcmstore import uids
 from dcmstore.errors import CannotUnderstand, reason_of
 from dcmstore.jobs.work import Facts, JobFailed
-from dcmstore.storage import files, header, part10
+from dcmstore.storage import examine, files, header, part10
 from dcmstore.storage.header import HeaderReader
 
 _IDENTITY = frozenset((header.SOP_CLASS_UID, header.SOP_INSTANCE_UID))
@@ -49,7 +49,7 @@ def opened(facts: Facts, system_path: Callable[[str], str] = str) -> Iterator[Ou
     except FileNotFoundError:
         raise _gone(system_path(str(facts["root"]))) from None
     except OSError as error:
-        raise JobFailed(f"its file can't be opened: {reason_of(error)}") from None
+        raise JobFailed(f"its file can't be opened: {reason_of(error)}", is_about_one=True) from None
     with file:
         yield _outgoing(file, facts)
 
@@ -63,7 +63,7 @@ def _outgoing(file: BinaryIO, facts: Facts) -> Outgoing:
     except CannotUnderstand as error:
         raise JobFailed(f"its file is damaged: {error}", is_final=True) from None
     except OSError as error:
-        raise JobFailed(f"its file can't be read: {reason_of(error)}") from None
+        raise JobFailed(f"its file can't be read: {reason_of(error)}", is_about_one=True) from None
     # What the data set says of itself counts, for a peer compares it. The head of a file of others may contradict it.
     sop_class_uid = reader.text_of(header.SOP_CLASS_UID) or meta.media_storage_sop_class_uid
     sop_instance_uid = reader.text_of(header.SOP_INSTANCE_UID) or meta.media_storage_sop_instance_uid
@@ -87,11 +87,7 @@ def _read_identity(file: BinaryIO, transfer_syntax: str) -> HeaderReader:
 
 def _gone(root: str) -> JobFailed:
     """A file that is gone does not come back, unless all are: then its disk is away."""
-    try:
-        with os.scandir(root) as found:
-            is_away = next(found, None) is None
-    except OSError:
-        is_away = True
-    if is_away:
-        return JobFailed("its file is not there, and its root folder is empty or missing; is its disk away?")
+    if examine.is_away(root):
+        reason = "its file is not there, and its root folder is empty or missing; is its disk away?"
+        return JobFailed(reason, is_about_one=True)
     return JobFailed("its file is gone: it was moved or deleted before it was sent", is_final=True)

@@ -91,6 +91,6 @@ class ForwardHandler:
             raise
         except OSError as error:
             self._associations.end(association, in_order=False)
-            raise JobFailed(f"its file can't be read: {reason_of(error)}") from None
+            raise JobFailed(f"its file can't be read: {reason_of(error)}", is_about_one=True) from None
         self._associations.give_back(association)
         return answer

@@ -84,7 +84,7 @@ class CommandHandler:
             what = f"exit code {program.exit_code}"
         else:
             return
-        raise JobFailed(what + self._last_words(output, job))
+        raise JobFailed(what + self._last_words(output, job), is_about_one=news is News.ENDED)
 
     def _last_words(self, output: str, job: Job) -> str:
         """The last line first, and what stood before it behind it."""

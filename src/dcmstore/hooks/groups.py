@@ -1,4 +1,4 @@
-"""a program and all that it starts: begun together, and ended together."""
+"""arguments -> a program and all that it starts: begun together, and ended together."""
 
 import contextlib
 import ctypes
@@ -10,8 +10,8 @@ import threading
 from collections.abc import Iterator, Mapping, Sequence
 from typing import IO
 
-_PIECE = 64 * 1024  # bytes
-_LOOK = 0.2  # seconds
+_PIECE = 64 * 1024  # bytes read at a time: what a pipe of Linux holds
+_LOOK = 0.2  # seconds until it is seen that nobody wants the output any more
 
 if sys.platform == "win32":
     from ctypes import wintypes
@@ -25,6 +25,7 @@ if sys.platform == "win32":
     _kernel.CloseHandle.argtypes = (wintypes.HANDLE,)
     _resume = ctypes.WinDLL("ntdll").NtResumeProcess
     _resume.argtypes = (wintypes.HANDLE,)
+    _resume.restype = ctypes.c_long  # NTSTATUS, below 0 for a failure
 
     _CREATE_SUSPENDED = 0x4
     _EXTENDED_LIMITS = 9  # JobObjectExtendedLimitInformation
@@ -51,18 +52,16 @@ if sys.platform == "win32":
         def __init__(self, arguments: Sequence[str], environment: Mapping[str, str]) -> None:
             """Raises OSError."""
             self._lock = threading.Lock()
-            self._job = _new_job()
+            self._job: int | None = _new_job()
             try:
                 # Suspended until it is in the job: nothing that it starts can be outside.
                 self.process = _started(
                     arguments, environment, creationflags=_CREATE_SUSPENDED | subprocess.CREATE_NO_WINDOW
                 )
+                _let_run(self.process, self._job)
             except OSError:
                 _kernel.CloseHandle(self._job)
                 raise
-            handle = int(self.process._handle)
-            _kernel.AssignProcessToJobObject(self._job, handle)
-            _resume(handle)
 
         def wait(self) -> None:
             """Until the program has ended; what it started may go on."""
@@ -87,12 +86,28 @@ if sys.platform == "win32":
 
     def _new_job() -> int:
         job = _kernel.CreateJobObjectW(None, None)
-        limits = _Limits(flags=_KILL_ON_JOB_CLOSE)
-        if not job or not _kernel.SetInformationJobObject(
-            job, _EXTENDED_LIMITS, ctypes.byref(limits), ctypes.sizeof(limits)
-        ):
+        if not job:
             raise ctypes.WinError(ctypes.get_last_error())
+        limits = _Limits(flags=_KILL_ON_JOB_CLOSE)
+        if not _kernel.SetInformationJobObject(job, _EXTENDED_LIMITS, ctypes.byref(limits), ctypes.sizeof(limits)):
+            error = ctypes.WinError(ctypes.get_last_error())
+            _kernel.CloseHandle(job)
+            raise error
         return int(job)
+
+    def _let_run(process: "subprocess.Popen[bytes]", job: int) -> None:
+        """Let a suspended program go on, in its job. Raises OSError where it can't be; then it has ended."""
+        handle = int(process._handle)
+        problem = ""
+        if not _kernel.AssignProcessToJobObject(job, handle):
+            error = ctypes.WinError(ctypes.get_last_error())
+            problem = f"Windows does not let it be ended together with what it starts: {error.strerror}"
+        elif (status := _resume(handle)) < 0:
+            problem = f"Windows does not let it begin: NTSTATUS {status & 0xFFFFFFFF:08X}"
+        if problem:
+            with process:  # which waits, and closes its output
+                process.kill()
+            raise OSError(f"{problem}; it was ended before it began")
 
     def output_of(stream: IO[bytes], is_over: threading.Event) -> Iterator[bytes]:
         """What is written, piece by piece. Nothing that could write more outlives the job."""

@@ -18,8 +18,8 @@ from dcmstore.hooks import lines, signing, values
 from dcmstore.jobs.work import Job, JobFailed
 
 TIMEOUT = 30.0  # seconds for all of it; a server that has more to do does it behind its answer
-_CONNECT = 10.0  # seconds for each address of the server
-_MAX_WORDS = 100  # characters of what a server says that are told
+_CONNECT = 10.0  # seconds for one address of the server, so that time is left for the next one
+_MAX_WORDS = 100  # characters of what a server says that are told: it may be a page, and the log has lines
 _NOT_FINAL = (408, 425, 429)  # of those that say that the request is wrong: too slow, too early, too many
 
 
@@ -72,18 +72,17 @@ class WebhookHandler:
 
     def _answer(self, url: SplitResult, body: bytes, headers: dict[str, str]) -> http.client.HTTPResponse:
         """What the server answers. It follows nobody to another place: facts of a patient go where the ini says."""
-        host = str(url.hostname)
-        if self._is_closed:
-            raise ConnectionAbortedError
-        connection = http.client.HTTPConnection(host, _port_of(url))
+        host, port = str(url.hostname), _port_of(url)
+        deadline = time.monotonic() + self._timeout
+        connection = http.client.HTTPConnection(host, port)
         with contextlib.closing(connection):
-            connection.sock = socket.create_connection((host, _port_of(url)), min(_CONNECT, self._timeout))
+            connection.sock = self._connected(host, port, deadline)
             connection.sock.settimeout(self._timeout)
             if url.scheme == "https":
                 connection.sock = self._new_context().wrap_socket(
                     connection.sock, server_hostname=host, do_handshake_on_connect=False
                 )
-            with self._watched(connection.sock):
+            with self._watched(connection.sock, deadline):
                 if isinstance(connection.sock, ssl.SSLSocket):
                     connection.sock.do_handshake()
                 path = (url.path or "/") + (f"?{url.query}" if url.query else "")
@@ -91,10 +90,36 @@ class WebhookHandler:
                 with connection.getresponse() as answer:  # its body, however long it is, is of no interest
                     return answer
 
+    def _connected(self, host: str, port: int, deadline: float) -> socket.socket:
+        """The first of its addresses that answers. Raises OSError, for the last one, and where the time is over."""
+        try:
+            found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        except UnicodeError:  # a part between its dots is empty or longer than 63 signs
+            raise JobFailed(f"{host!r} is no name of a host; correct it in the ini", is_final=True) from None
+        failure: OSError = TimeoutError("its name or its addresses took too long")
+        for family, kind, protocol, _, address in found:
+            left = deadline - time.monotonic()
+            if left <= 0 or self._is_closed:
+                break
+            try:
+                connecting = socket.socket(family, kind, protocol)
+            except OSError as error:  # a system without IPv6
+                failure = error
+                continue
+            try:
+                with self._watched(connecting, deadline):
+                    connecting.settimeout(min(_CONNECT, left))
+                    connecting.connect(address)
+                return connecting
+            except OSError as error:
+                connecting.close()
+                failure = error
+        raise failure
+
     @contextlib.contextmanager
-    def _watched(self, connected: socket.socket) -> Iterator[None]:
+    def _watched(self, connected: socket.socket, deadline: float) -> Iterator[None]:
         """Shut it when the time is over, however slowly something still comes, and when the receiver stops."""
-        timer = threading.Timer(self._timeout, _shut, (connected,))
+        timer = threading.Timer(max(deadline - time.monotonic(), 0.0), _shut, (connected,))
         timer.daemon = True
         with self._lock:
             self._open.add(connected)
@@ -126,8 +151,9 @@ def id_of(job: Job) -> str:
 
 
 def body_of(job: Job) -> bytes:
-    """The facts, as they are."""
-    message = {"type": job.facts["event"], "timestamp": job.facts.get("stored_at", ""), "data": dict(job.facts)}
+    """The facts, as they are, and when they came about: an object with its store, a study when it was complete."""
+    happened = job.facts.get("event_at") or job.facts["stored_at"]
+    message = {"type": job.facts["event"], "timestamp": happened, "data": dict(job.facts)}
     return json.dumps(message, ensure_ascii=False).encode("utf-8", "replace")
 
 

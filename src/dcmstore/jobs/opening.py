@@ -14,10 +14,16 @@ if TYPE_CHECKING:
 
     from dcmstore.jobs.queue import Queue
 
-    Opened: TypeAlias = Callable[[Connection], object]
-    Plan: TypeAlias = Callable[[Connection], Iterable[Job]]
+    Transaction: TypeAlias = Connection
+    Opened: TypeAlias = Callable[[Transaction], object]
+    Plan: TypeAlias = Callable[[Transaction], Iterable[Job]]
 
 PATIENCE = 3.0  # seconds to wait for another process that is writing
+
+
+def is_damage(error: Exception) -> bool:
+    """True where the queue is worth nothing any more; not for one of another version, in which jobs wait."""
+    return getattr(error, "is_damaged", False) and not getattr(error, "is_other_format", False)
 
 
 class Opener:
@@ -58,11 +64,23 @@ class Opener:
 
 
 class Intake:
-    """Puts jobs into the queue; all but its making is for one thread. `opened` is as Opener has it."""
+    """Puts jobs into the queue; all but its making is for one thread. `opened` is as Opener has it.
 
-    def __init__(self, path: str, like: str, wake: Callable[[], None], opened: Opened | None = None) -> None:
+    Calls `wake` when there are more, and `doubt` when the queue seems to be damaged.
+    """
+
+    def __init__(
+        self,
+        path: str,
+        like: str,
+        wake: Callable[[], None],
+        opened: Opened | None = None,
+        *,
+        doubt: Callable[[], None] = lambda: None,
+    ) -> None:
         self._opener = Opener(path, like, opened)
         self._wake = wake
+        self._doubt = doubt
 
     def add(self, jobs: Iterable[Job]) -> None:
         """All of them or none, for good once this returns. Raises QueueTrouble; then try again later."""
@@ -70,14 +88,16 @@ class Intake:
 
     def plan(self, plan: Plan) -> None:
         """Add what `plan` returns; what it writes in the transaction that it gets, is there with that or not at all."""
-        queue = self._opener.queue()
-        from dcmstore.jobs.queue import enter
-
         try:
+            queue = self._opener.queue()
+            from dcmstore.jobs.queue import enter
+
             with queue.transaction() as connection:
                 is_more = enter(connection, plan(connection), time.time())
-        except DcmStoreError:
+        except DcmStoreError as error:
             self._opener.close()  # so that another may be put in its place
+            if is_damage(error):
+                self._doubt()
             raise
         if is_more:
             self._wake()

@@ -33,13 +33,18 @@ class Outcomes:
         if failure is None:
             self._done(queue, queued, ended.seconds, now)
             return
+        circuit = self.circuit(queued.target)
+        is_of_target = not failure.is_about_one or (not failure.is_final and circuit.is_enough(queued.id))
+        pause = circuit.pause(now) if is_of_target else None
         is_too_old = now - queued.made_at > patience.of(queued.target.kind).horizon
         if failure.is_final or is_too_old:
-            self._died(queue, queued, failure, now)
+            self._died(queue, queued, failure, now, pause)
         else:
-            self._failed(queue, queued, str(failure), now)
-        if not failure.is_final:  # which says nothing of other jobs
-            self.circuit(queued.target).failed(now)
+            self._failed(queue, queued, failure, now, pause)
+        if is_of_target:
+            circuit.failed(now)
+        if failure.is_about_one and not failure.is_final:
+            circuit.refused(queued.id)
         if ended.is_fault:
             self._tell("job.fault", queued, error=str(failure))
 
@@ -49,14 +54,19 @@ class Outcomes:
         if self.circuit(queued.target).worked():
             self._report("job.recovered", kind=queued.target.kind, target=queued.target.name)
 
-    def _died(self, queue: Queue, queued: Queued, failure: JobFailed, now: float) -> None:
-        queue.died(queued, str(failure), now)
-        self._tell("job.dead", queued, attempts=queued.attempts + 1, reason=str(failure))
+    def _died(self, queue: Queue, queued: Queued, failure: JobFailed, now: float, pause: float | None) -> None:
+        reason = str(failure)
+        queue.died(queued, reason, now, pause)
+        if self.circuit(queued.target).is_news_of_one(f"dead: {reason}", now):
+            dead = queue.dead(queued.target)
+            self._tell("job.dead", queued, attempts=queued.attempts + 1, reason=reason, dead=dead)
 
-    def _failed(self, queue: Queue, queued: Queued, reason: str, now: float) -> None:
+    def _failed(self, queue: Queue, queued: Queued, failure: JobFailed, now: float, pause: float | None) -> None:
+        reason = str(failure)
         delay = patience.of(queued.target.kind).delay(queued.attempts + 1)
-        queue.failed(queued, reason, now + delay)
-        if self.circuit(queued.target).is_news(reason):
+        queue.failed(queued, reason, now + delay, pause)
+        circuit = self.circuit(queued.target)
+        if circuit.is_news_of_one(reason, now) if failure.is_about_one else circuit.is_news(reason):
             waiting = queue.waiting(queued.target)
             self._tell("job.failed", queued, reason=reason, again_in=f"{delay:g} s", waiting=waiting)
 

@@ -7,7 +7,7 @@ from sqlalchemy.dialects.sqlite import insert
 
 from dcmstore.jobs import rows, tables
 from dcmstore.jobs.rows import Queued, Target
-from dcmstore.jobs.tables import BEHIND, DEAD, NEXT, jobs, targets
+from dcmstore.jobs.tables import BEHIND, DEAD, LACKS, NEXT, jobs, targets
 from dcmstore.jobs.work import Job
 from dcmstore.sqlite import Contents, SqliteFile, SqliteTrouble
 
@@ -22,16 +22,20 @@ _CONTENTS = Contents(
     "FULL",  # nothing else knows what is to be done
     QueueTrouble,
     ("there is no queue yet", "a receiver that has hooks or forwards makes it"),
-    "stop the receiver, move the file away and start again: what was received is safe, but hooks, forwards and "
+    "the receiver puts it aside and makes a new one, when it runs: what was received is safe, but hooks, forwards and "
     "commitments that waited in it are not done any more",
+    "start the version of dcmstore that made it, for hooks, forwards and commitments wait in it; or do without them: "
+    "stop the receiver, move the file away and start again",
 )
 
 
 class Queue(SqliteFile):
     """The queue, as SqliteFile has it. Everything here raises QueueTrouble. Times are those of time.time."""
 
-    def __init__(self, path: str, *, like: str = "", may_write: bool = True, patience: float = 30.0) -> None:
-        super().__init__(path, _CONTENTS, may_write=may_write, like=like, patience=patience)
+    def __init__(
+        self, path: str, *, like: str = "", may_write: bool = True, patience: float = 30.0, is_glance: bool = False
+    ) -> None:
+        super().__init__(path, _CONTENTS, may_write=may_write, like=like, patience=patience, is_glance=is_glance)
 
     # --- what is to be done ----------------------------------------------------------------------
 
@@ -56,8 +60,24 @@ class Queue(SqliteFile):
 
     def waiting(self, target: Target) -> int:
         """How many jobs of a target wait."""
-        question = select(func.count()).where(jobs.c.target == target.id, jobs.c.state.in_((NEXT, BEHIND)))
+        return self._count(target, NEXT, BEHIND)
+
+    def dead(self, target: Target) -> int:
+        """How many are dead."""
+        return self._count(target, DEAD)
+
+    def _count(self, target: Target, *states: str) -> int:
+        question = select(func.count()).where(jobs.c.target == target.id, jobs.c.state.in_(states))
         return int(self.rows(question)[0][0])
+
+    def pauses(self) -> dict[int, float]:
+        """Until when which targets are left alone, by their rows."""
+        return rows.pauses(self.rows(rows.PAUSES))
+
+    def lacks(self, since: float) -> None:
+        """Of what was stored since then, a queue that was here before may have had no jobs."""
+        with self.transaction() as connection:
+            connection.execute(rows.set_state(LACKS, repr(since)))
 
     # --- what became of it -----------------------------------------------------------------------
 
@@ -65,22 +85,28 @@ class Queue(SqliteFile):
         """Remove a job; one whose facts have changed since it was taken in hand is due again."""
         with self.transaction() as connection:
             connection.execute(rows.tell(job, ""))
+            connection.execute(rows.end_pause(job.target))
             is_gone = connection.execute(delete(jobs).where(rows.is_still(job))).rowcount
             _go_on(connection, job, now, is_out_of_the_way=bool(is_gone))
 
-    def failed(self, job: Queued, reason: str, due_at: float) -> None:
+    def failed(self, job: Queued, reason: str, due_at: float, paused_until: float | None = None) -> None:
+        """It is tried again then; `paused_until` where its target is left alone meanwhile."""
         values = {"attempts": job.attempts + 1, "due_at": due_at, "reason": rows.clean(reason)}
         with self.transaction() as connection:
             connection.execute(rows.tell(job, reason))
             connection.execute(update(jobs).where(jobs.c.id == job.id, jobs.c.state == NEXT).values(**values))
+            if paused_until is not None:
+                connection.execute(rows.pause(job.target, paused_until))
 
-    def died(self, job: Queued, reason: str, now: float) -> None:
+    def died(self, job: Queued, reason: str, now: float, paused_until: float | None = None) -> None:
         """It waits for a person and holds up no other; one whose facts have changed meanwhile is due again."""
         values = {"attempts": job.attempts + 1, "due_at": now, "reason": rows.clean(reason), "state": DEAD}
         with self.transaction() as connection:
             connection.execute(rows.tell(job, reason))
             is_dead = connection.execute(update(jobs).where(rows.is_still(job)).values(**values)).rowcount
             _go_on(connection, job, now, is_out_of_the_way=bool(is_dead))
+            if paused_until is not None:
+                connection.execute(rows.pause(job.target, paused_until))
 
 
 def enter(connection: Connection, added: Iterable[Job], now: float) -> bool:

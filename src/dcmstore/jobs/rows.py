@@ -1,13 +1,14 @@
 """jobs <-> rows, and the statements that keep exactly one job of each order the next one."""
 
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Select, Update, and_, bindparam, case, func, select, update
+from sqlalchemy import Delete, Insert, Select, Update, and_, bindparam, case, delete, func, select, update
 from sqlalchemy.dialects.sqlite import insert
 
-from dcmstore.jobs.tables import BEHIND, DEAD, NEXT, jobs, targets
+from dcmstore.jobs.tables import BEHIND, DEAD, NEXT, PAUSE, jobs, state, targets
 from dcmstore.jobs.work import Job
 
 _REVIVED = ("order", "made_at", "due_at", "attempts", "state", "reason")
@@ -33,6 +34,7 @@ class Queued:
     due_at: float  # of a dead one, when it died
     attempts: int  # that failed
     reason: str  # why the last one did
+    is_next: bool  # nothing has to be done before it
 
 
 def row_of(job: Job, now: float) -> dict[str, Any]:
@@ -51,7 +53,7 @@ def row_of(job: Job, now: float) -> dict[str, Any]:
 
 def queued(row: Any, target: Target) -> Queued:
     job = Job(target.kind, target.name, row.key, row.order, json.loads(row.facts))
-    return Queued(row.id, target, job, row.made_at, row.due_at, row.attempts, row.reason)
+    return Queued(row.id, target, job, row.made_at, row.due_at, row.attempts, row.reason, row.state == NEXT)
 
 
 def encoded(job: Job) -> str:
@@ -96,6 +98,13 @@ def next_question(target_id: int) -> Select[Any]:
     return select(jobs).where(jobs.c.target == target_id, jobs.c.state == NEXT).order_by(jobs.c.due_at, jobs.c.id)
 
 
+def waiting_keys(kind: str, target: str, order: str) -> Select[Any]:
+    """The keys of the jobs of one order that wait, or are being done."""
+    of_target = and_(targets.c.kind == kind, targets.c.name == clean(target))
+    of_order = and_(jobs.c.order == clean(order), jobs.c.state.in_((NEXT, BEHIND)))
+    return select(jobs.c.key).select_from(jobs.join(targets)).where(of_target, of_order)
+
+
 def is_still(job: Queued) -> Any:
     """The row of a job, unless its facts have changed since."""
     return and_(jobs.c.id == job.id, jobs.c.state == NEXT, jobs.c.facts == encoded(job.job))
@@ -111,3 +120,25 @@ def tell(job: Queued, reason: str) -> Update:
     """Why the target fails, or with nothing that it works."""
     is_news = targets.c.reason != clean(reason)
     return update(targets).where(targets.c.id == job.target.id, is_news).values(reason=clean(reason))
+
+
+# --- the state of the queue ----------------------------------------------------------------------
+
+PAUSES = select(state).where(state.c.name.startswith(f"{PAUSE} "))
+
+
+def set_state(name: str, value: str) -> Insert:
+    return insert(state).values(name=name, value=value).on_conflict_do_update(["name"], set_={"value": value})
+
+
+def pause(target: Target, until: float) -> Insert:
+    return set_state(f"{PAUSE} {target.id}", repr(until))
+
+
+def end_pause(target: Target) -> Delete:
+    return delete(state).where(state.c.name == f"{PAUSE} {target.id}")
+
+
+def pauses(found: Iterable[Any]) -> dict[int, float]:
+    """What PAUSES has found, by the rows of the targets."""
+    return {int(row.name.removeprefix(f"{PAUSE} ")): float(row.value) for row in found}

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from dcmstore.errors import DcmStoreError
 from dcmstore.jobs import patience
-from dcmstore.jobs.opening import PATIENCE, Opener
+from dcmstore.jobs.opening import PATIENCE, Opener, is_damage
 from dcmstore.jobs.outcomes import Outcomes, Report
 from dcmstore.jobs.work import Handler
 from dcmstore.jobs.workers import Ended, Task, Workers
@@ -20,18 +20,23 @@ if TYPE_CHECKING:
     from dcmstore.jobs.rows import Queued, Target
 
 LOOK = 5.0  # seconds until it looks for what another process has changed, as `dcmstore hooks --retry` does
+# Jobs of a kind. One may hang until its time is up, so those for one target leave a place for another. More programs
+# would take the machine from what it is there for.
+AT_ONCE = 3
 RETRY = (2.0, 5.0, 15.0, 60.0, 300.0)  # seconds until a queue that made trouble is tried again; the last one repeats
 
 
 class Runner:
     """Has the jobs of the queue at `path` done for whose kinds there are handlers. `start`, and `close` at the end.
 
-    At most `at_once` handlers of a kind work at a time, each on a thread of its own. What was in hand when the process
-    ended is done again. `clock` gives the seconds of time.time; a queue that is made belongs to who has the folder
-    `like`.
+    At most `at_once` handlers of a kind work at a time, each on a thread of its own, and one less for one target. What
+    was in hand when the process ended is done again. `clock` gives the seconds of time.time; a queue that is made
+    belongs to who has the folder `like`.
 
-    Reports with facts as keywords: `job.done`, `job.dead` and `job.fault` each time; `job.failed` once for a target
-    and reason until a job of that target is done, which `job.recovered` tells; `queue.failed` and `queue.recovered`.
+    Reports with facts as keywords: `job.done` and `job.fault` each time; `job.failed` once for a target and reason
+    until a job of that target is done, which `job.recovered` tells; `job.dead`, and `job.failed` of what says nothing
+    of the target, once an hour for a target and reason; `queue.failed`, `queue.recovered`, and `queue.damaged` when it
+    has put a damaged queue aside.
     """
 
     def __init__(
@@ -40,11 +45,12 @@ class Runner:
         handlers: Mapping[str, Handler],
         report: Report,
         *,
-        at_once: int = 2,
+        at_once: int = AT_ONCE,
         like: str = "",
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._path = path
+        self._like = like
         self._report = report
         self._clock = clock
         self._opener = Opener(path, like)
@@ -56,6 +62,8 @@ class Runner:
         self._to_write: deque[Ended] = deque()
         self._failures = 0
         self._told = ""
+        self._is_doubted = threading.Event()
+        self._lacks: float | None = None  # what the new queue has to be told of the one that was damaged
         self._thread = threading.Thread(target=self._run, name="jobs", daemon=True)
 
     def start(self) -> None:
@@ -65,6 +73,11 @@ class Runner:
 
     def wake(self) -> None:
         """Something was added. For any thread; never waits, never raises."""
+        self._woken.set()
+
+    def doubt(self) -> None:
+        """The queue seems to be damaged: have a look. For any thread; never waits, never raises."""
+        self._is_doubted.set()
         self._woken.set()
 
     def close(self, timeout: float, let_go: Callable[[], None] = lambda: None) -> bool:
@@ -117,24 +130,58 @@ class Runner:
     def _failed(self, error: Exception) -> None:
         self._failures += 1
         self._opener.close()  # so that another may be put in its place
+        if self._failures == 1 and is_damage(error):
+            self._is_doubted.set()
+            return  # what is the matter will be told when all of it was looked at
         reason = str(error) if isinstance(error, DcmStoreError) else f"{type(error).__name__}: {error}"
         if reason != self._told:
             self._report("queue.failed", reason=reason, stores="not affected")
             self._told = reason
 
+    def _put_aside(self) -> None:
+        """Put the queue aside where it is damaged. Raises QueueTrouble; then it is doubted still."""
+        from dcmstore.jobs import damage
+
+        self._opener.close()
+        self._is_doubted.clear()
+        try:
+            aside = damage.put_aside(self._path, self._like, PATIENCE, self._clock())
+        except DcmStoreError:
+            self._is_doubted.set()
+            raise
+        if aside is None:
+            return
+        self._lacks = aside.lacks
+        self._report(
+            "queue.damaged",
+            path=self._path,
+            reason=aside.reason,
+            put_aside=aside.path,
+            lost="hooks, forwards and reports of commitment that waited in it",
+            stores="not affected",
+        )
+
     # --- what ends, and what begins --------------------------------------------------------------
 
     def _turn(self) -> float:
         """Write down what has ended, and begin what is due; return the seconds until more may be."""
+        if self._is_doubted.is_set():
+            self._put_aside()
         self._settle()
         queue = self._opener.queue()
-        now = self._clock()
+        if self._lacks is not None:
+            queue.lacks(self._lacks)
+            self._lacks = None
+        now, pauses = self._clock(), queue.pauses()
         waits = [LOOK]
         due: list[tuple[int, float, Queued]] = []
         for target in queue.targets():
             if self._workers.room(target.kind) <= 0:
                 continue  # one that ends wakes us
-            if rest := self._outcomes.circuit(target).rest(now):
+            circuit = self._outcomes.circuit(target)
+            if target.id not in pauses:
+                circuit.lift()  # a person wants it tried now
+            if rest := circuit.rest(now):
                 waits.append(rest)
                 continue
             for rank, queued in self._ahead(queue, target):
@@ -151,7 +198,7 @@ class Runner:
         """What a target may be given next, and how many it has then: who has few goes first, so that none waits for
         another that is slow."""
         in_hand = self._workers.of(target)
-        room = self._outcomes.circuit(target).room(self._workers.at_once) - len(in_hand)
+        room = self._outcomes.circuit(target).room(self._workers.at_once_for_one) - len(in_hand)
         if room > 0:
             busy = {task.queued.id for task in in_hand if task.made == queue.made}
             yield from enumerate(queue.next_of(target, room, busy), len(in_hand))

@@ -14,7 +14,9 @@ def _text(name: str) -> Column[str]:
     return Column(name, String, nullable=False, default="")
 
 
-# `schema`; `made`, by which one queue is told from the next
+# `schema`; `made`, by which one queue is told from the next; `lacks`, a moment: a damaged queue was here before, and of
+# what was stored since then it may have had no jobs; `pause 7`, until when target 7 is left alone
+LACKS, PAUSE = "lacks", "pause"
 state = Table("state", metadata, Column("name", String, primary_key=True), Column("value", String, nullable=False))
 
 # What jobs work for; a row stays when its last job is done

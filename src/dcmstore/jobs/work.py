@@ -26,11 +26,15 @@ class Job:
 
 
 class JobFailed(DcmStoreError):
-    """It was not done; the text says why and what to do. One that `is_final` would fail again."""
+    """It was not done; the text says why and what to do. One that `is_final` would fail again.
 
-    def __init__(self, reason: str, *, is_final: bool = False) -> None:
+    One that `is_about_one` says something of this job, and nothing of others for the same target; a final one does.
+    """
+
+    def __init__(self, reason: str, *, is_final: bool = False, is_about_one: bool = False) -> None:
         super().__init__(reason)
         self.is_final = is_final
+        self.is_about_one = is_about_one or is_final
 
 
 class Handler(Protocol):

@@ -52,6 +52,11 @@ class Workers:
             return 0
         return self.at_once - sum(task.queued.target.kind == kind for task in self.in_hand)
 
+    @property
+    def at_once_for_one(self) -> int:
+        """How many jobs of a target may work at once: all that hang leave room for another one."""
+        return max(self.at_once - 1, 1)
+
     def of(self, target: Target) -> list[Task]:
         """What is in hand of a target, also from a queue that is not there any more."""
         wanted = target.kind, target.name

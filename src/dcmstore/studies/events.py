@@ -1,4 +1,4 @@
-"""What the tracker tells."""
+"""tracker -> who plans jobs: what it tells of objects and studies."""
 
 from dataclasses import dataclass
 from enum import Enum
@@ -24,7 +24,11 @@ class Happening(Enum):
 
 @dataclass(frozen=True, slots=True)
 class StudyEvent:
-    """Something happened to a study. `key` is another one each time; `order` is the Study Instance UID."""
+    """Something that happened to a study.
+
+    `key` is another one each time it happens and the same when it is told again; `order` is the Study Instance UID.
+    `facts` are as `Gathered.facts` has them.
+    """
 
     happening: Happening
     key: str

@@ -10,7 +10,7 @@ from dcmstore.index.entries import Entry, Study
 from dcmstore.jobs.work import Facts
 
 SEPARATOR = "\\"  # as in DICOM: no value of these can have one
-MAX_VALUES = 100  # different values kept of one attribute
+MAX_VALUES = 100  # different values kept of one attribute: a row is read and written with each object of its study
 
 # What may differ from instance to instance, and is kept as the set of what came
 _SEVERAL: Mapping[str, Callable[[Entry], str]] = {
@@ -19,18 +19,6 @@ _SEVERAL: Mapping[str, Callable[[Entry], str]] = {
     "modality": lambda entry: entry.series.modality,
     "sop_class_uid": lambda entry: entry.sop_class_uid,
 }
-# Facts of an instance that a study has not
-_OF_INSTANCE = (
-    "path",
-    "sop_instance_uid",
-    "transfer_syntax",
-    "series_instance_uid",
-    "series_number",
-    "series_description",
-    "instance_number",
-    "size",
-    "sha256",
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,8 +60,10 @@ class Gathered:
         values = {name: tuple(several[name]) for name in _SEVERAL}
         return cls(Study._make(study), folders, values, first_stored, last_stored)
 
-    def facts(self, event: str, instances: int, reason: str, root_key: Callable[[str], str]) -> Facts:
-        """Where there are several values, a backslash stands between them.
+    def facts(self, event: str, at: str, instances: int, reason: str, root_key: Callable[[str], str]) -> Facts:
+        """What a job about an event of a study knows of it, `at` being when it happened; docs/hooks.md names them.
+
+        Where there are several values, a backslash stands between them.
 
         A study may lie below both roots: its folder is the one of its images, where it has any.
         """
@@ -81,6 +71,7 @@ class Gathered:
         root = max(self.folders, key=lambda root: (keys[root] == "images", list(self.folders).index(root)))
         facts: dict[str, Any] = {
             "event": event,
+            "event_at": at,
             "root": root,
             "root_key": SEPARATOR.join(sorted(set(keys.values()) - {""})),
             "folder": os.path.join(root, *filter(None, self.folders[root].split("/"))),
@@ -91,7 +82,7 @@ class Gathered:
         }
         facts |= self.study._asdict()
         facts |= {name: SEPARATOR.join(values) for name, values in self.several.items()}
-        return {**dict.fromkeys(_OF_INSTANCE, ""), **facts}
+        return facts
 
 
 def _first(one: str, other: str) -> str:

@@ -8,6 +8,7 @@ from typing import Any, TypeAlias
 from sqlalchemy import Connection, Row, Select, bindparam, delete, func, select, update
 from sqlalchemy.dialects.sqlite import insert
 
+from dcmstore.jobs import tables as of_queue
 from dcmstore.studies import completeness, known
 from dcmstore.studies.completeness import Progress
 from dcmstore.studies.gathered import Gathered
@@ -15,7 +16,7 @@ from dcmstore.studies.tables import carriers, state, studies
 
 Key: TypeAlias = tuple[str, str]  # Study Instance UID and Patient ID
 
-AT_ONCE = 250  # keys in one question; SQLite takes 999 values before 3.32
+AT_ONCE = 250  # keys or associations in one question; SQLite takes 999 values before 3.32
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,12 +128,16 @@ def carry(connection: Connection, carried: Collection[tuple[int, int]]) -> None:
         connection.execute(insert(carriers).on_conflict_do_nothing(), added)
 
 
-def release(connection: Connection, association: int, now: float) -> int:
-    """The association is over: look at what it has carried. Return how many studies that are."""
-    carried = select(carriers.c.study).where(carriers.c.association == association)
-    is_one = studies.c.id.in_(carried), studies.c.reason == ""
-    connection.execute(update(studies).where(*is_one).values(look_at=now))
-    return connection.execute(delete(carriers).where(carriers.c.association == association)).rowcount
+def release(connection: Connection, associations: Collection[int], now: float) -> set[int]:
+    """These are over: look at what they have carried. Return those of them that had carried something."""
+    found: set[int] = set()
+    over = sorted(associations)
+    for start in range(0, len(over), AT_ONCE):
+        is_one = carriers.c.association.in_(over[start : start + AT_ONCE])
+        is_coming = studies.c.id.in_(select(carriers.c.study).where(is_one)), studies.c.reason == ""
+        connection.execute(update(studies).where(*is_coming).values(look_at=now))
+        found |= set(connection.execute(delete(carriers).where(is_one).returning(carriers.c.association)).scalars())
+    return found
 
 
 # --- the state of it all -------------------------------------------------------------------------
@@ -152,6 +157,12 @@ def lower_state(connection: Connection, name: str, moment: float) -> None:
     """A moment of the system's clock, where none or a later one is there: the clock was set back."""
     if moment < float(state_of(connection, name) or math.inf):
         set_state(connection, name, repr(moment))
+
+
+def lacks(connection: Connection) -> float:
+    """Since when a queue that was here before may have had no jobs, on the system's clock."""
+    question = select(of_queue.state.c.value).where(of_queue.state.c.name == of_queue.LACKS)
+    return float(connection.execute(question).scalar_one_or_none() or math.inf)
 
 
 def _question() -> Select[Any]:

@@ -127,12 +127,13 @@ class Tracker:
     def _horizon(self, connection: Connection) -> str:
         """What was stored before and is found by a walk, is no news: nobody asked then, or it was told and forgotten.
 
-        The time at which somebody last looked counts, in place of now: the receiver may have been off for long.
+        The time at which somebody last looked counts, in place of now: the receiver may have been off for long. Where
+        a damaged queue was before, it counts from when that one may not have heard of it any more.
         """
         began, alive = rows.state_of(connection, "began"), rows.state_of(connection, "alive")
         if not began:
             return ""
-        return entries.moment(max(float(began), float(alive) - KEPT))
+        return entries.moment(max(min(float(began), rows.lacks(connection)), float(alive) - KEPT))
 
     # --- time passes -----------------------------------------------------------------------------
 
@@ -166,9 +167,8 @@ class Tracker:
     def _release(self, connection: Connection, now: float) -> None:
         """An association leaves `_carrying` when it has no rows any more: then that was committed."""
         self._open.forget_ended(now)
-        for association in [one for one in self._carrying if one not in self._open]:
-            if not rows.release(connection, association, now):
-                self._carrying.discard(association)
+        over = {association for association in self._carrying if association not in self._open}
+        self._carrying -= over - rows.release(connection, over, now)
 
     def _clean(self, connection: Connection, now: float) -> None:
         wall = self._wall()
@@ -183,5 +183,6 @@ class Tracker:
     def _told(
         self, happening: Happening, key: Key, openings: int, gathered: Gathered, instances: int, reason: str = ""
     ) -> StudyEvent:
-        facts = gathered.facts(happening.value, instances, reason, self._root_key)
+        at = entries.moment(self._wall())
+        facts = gathered.facts(happening.value, at, instances, reason, self._root_key)
         return StudyEvent(happening, f"{happening.value} {openings} {key[0]} {key[1]}", key[0], facts)
