@@ -3,7 +3,7 @@
 import csv
 import io
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, date, datetime
 from pathlib import Path
 
@@ -57,7 +57,7 @@ def patients(database: Database, **filters: object) -> list[str]:
 
 
 def test_a_study_is_told_with_its_counts_and_senders(database: Database) -> None:
-    record = questions.studies(database, Filters())[-1]
+    record = list(questions.studies(database, Filters()))[-1]
     assert (record["patient_id"], record["patient_name"]) == ("P1", "Müller^Jörg")
     assert (record["modalities"], record["series"], record["instances"]) == (["CT", "SR"], 2, 3)
     assert (record["calling_ae_titles"], record["hosts"]) == (["CT1", "CT2"], ["192.0.2.1", "192.0.2.2"])
@@ -66,10 +66,10 @@ def test_a_study_is_told_with_its_counts_and_senders(database: Database) -> None
 
 
 def test_series_and_instances_have_records_of_their_own(database: Database) -> None:
-    found = questions.series(database, Filters(patient="P1"))
+    found = list(questions.series(database, Filters(patient="P1")))
     assert [(one["series_instance_uid"], one["instances"]) for one in found] == [("1.1", 2), ("1.2", 1)]
     assert tuple(found[0]) == questions.SERIES_FIELDS
-    found = questions.instances(database, Filters(patient="P1"))
+    found = list(questions.instances(database, Filters(patient="P1")))
     assert [one["sop_instance_uid"] for one in found] == ["1.2.0", "1.2.1", "1.2.2"]
     assert tuple(found[0]) == questions.INSTANCE_FIELDS
 
@@ -108,6 +108,26 @@ def test_what_a_filter_leaves_out_is_not_counted(database: Database) -> None:
 def test_a_limit_keeps_the_newest(database: Database, ask: object) -> None:
     (record,) = ask(database, Filters(), 1)  # type: ignore[operator]
     assert record["patient_id"] == "P1"
+
+
+@pytest.mark.parametrize("ask", [questions.studies, questions.series, questions.instances])
+@pytest.mark.parametrize("limit", [None, 1, 2, 3, 4, 5])
+def test_the_answer_is_the_same_whatever_is_asked_for_together(
+    database: Database, ask: Callable[..., Iterator[object]], limit: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = list(ask(database, Filters()))
+    monkeypatch.setattr(questions, "PAGE", 1)
+    assert list(ask(database, Filters(), limit)) == whole[-(limit or 9) :]
+
+
+def test_instances_that_came_at_the_same_time_are_each_told_once(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with database.transaction() as connection:
+        connection.exec_driver_sql("UPDATE instances SET stored_at = (SELECT min(stored_at) FROM instances)")
+    monkeypatch.setattr(questions, "PAGE", 1)
+    found = [record["sop_instance_uid"] for record in questions.instances(database, Filters(), 3)]
+    assert found == ["1.2.1", "1.2.2", "1.2.3"]
 
 
 # --- times ---------------------------------------------------------------------------------------
@@ -210,3 +230,9 @@ def test_csv_quotes_what_has_to_be() -> None:
     printing.write_csv([{"name": 'Doe, "Jane"', "modalities": ["CT", "SR"]}], ["name", "modalities"], file)
     assert file.getvalue() == 'name,modalities\r\n"Doe, ""Jane""",CT\\SR\r\n'
     assert list(csv.reader(io.StringIO(file.getvalue())))[1] == ['Doe, "Jane"', "CT\\SR"]
+
+
+def test_a_long_table_has_one_head_and_is_aligned_part_by_part(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(printing, "TOGETHER", 2)
+    lines = list(printing.table(["A", "B"], iter([["1", "x"], ["22", "x"], ["3", "x"]])))
+    assert lines == ["A  B", "1  x", "22  x", "3   x"]

@@ -4,23 +4,23 @@ import hashlib
 import os
 import queue
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
 
 from dcmstore.errors import CannotUnderstand
-from dcmstore.index import entries, indexer, walk
+from dcmstore.index import entries, indexer, notes, walk
 from dcmstore.index.database import Database, IndexTrouble, name_key
 from dcmstore.index.entries import Came, Root
 from dcmstore.index.indexer import Indexer
 from dcmstore.index.mark import Mark
-from dcmstore.index.notes import Note, Notes
+from dcmstore.index.notes import Note, Notes, Unread
 from dcmstore.storage.filing import FilingPolicy
 from dcmstore.storage.filing import Root as Kind
 from dcmstore.storage.store import Instance, Outcome, Store, Stored
 from tests.index.support import EXPLICIT, image, locked, rows, write
-from tests.support import CT, WAIT
+from tests.support import CT, WAIT, wait_until
 
 
 @pytest.fixture
@@ -33,7 +33,15 @@ def database(path: Path) -> Iterator[Database]:
 class Kept:
     """An indexer that keeps what it reports."""
 
-    def __init__(self, path: Path, root: Root, *, max_notes: int = 1000, keeps_whole: bool = True) -> None:
+    def __init__(
+        self,
+        path: Path,
+        root: Root,
+        *,
+        max_notes: int = 1000,
+        keeps_whole: bool = True,
+        follower: indexer.Follower | None = None,
+    ) -> None:
         self.root = root
         self.reported: queue.SimpleQueue[tuple[str, dict[str, object]]] = queue.SimpleQueue()
         self.indexer = Indexer(
@@ -42,6 +50,7 @@ class Kept:
             lambda event, **facts: self.reported.put((event, facts)),
             max_notes=max_notes,
             keeps_whole=keeps_whole,
+            follower=follower,
         )
 
     def add(self, file_path: str, *, is_new: bool = True, calling: str = "CT2") -> None:
@@ -162,10 +171,43 @@ def test_names_are_found_without_accents_and_case() -> None:
 
 
 def test_a_full_queue_drops_and_counts() -> None:
-    notes = Notes(lambda: None, 2)
+    queued = Notes(lambda: None, 2)
     for number in range(5):
-        notes.add(Note("/r", (), f"{number}", "", "", 0.0, is_new=True, association=0, at=0.0))
-    assert ([note.path for note in notes.take(9)], notes.dropped) == (["0", "1"], 3)
+        queued.add(a_note(f"{number}"))
+    assert ([note.path for note in queued.take(9)], queued.dropped) == (["0", "1"], 3)
+
+
+def a_note(name: str, *, is_new: bool = True, at: float = 0.0) -> Note:
+    return Note("/r", (), name, "", "", 0.0, is_new=is_new, association=0, at=at)
+
+
+def test_what_can_not_be_read_is_due_later_and_later_and_then_given_up() -> None:
+    unread, note = Unread(), a_note("x")
+    for seconds in notes.AGAIN:
+        assert unread.failed(note, 100.0)
+        assert unread.due(100.0 + seconds - 0.1, 9) == []
+        assert unread.due(100.0 + seconds, 9) == [note]
+    assert not unread.failed(note, 100.0)
+    assert len(unread) == 0
+
+
+def test_there_is_room_for_so_many_unread_files(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(notes, "MAX_UNREAD", 2)
+    unread = Unread()
+    assert [unread.failed(a_note(name), 0.0) for name in "abc"] == [True, True, False]
+
+
+def test_an_object_that_replaces_an_unread_one_takes_its_place() -> None:
+    unread, older, newer, again = Unread(), a_note("x"), a_note("x", at=1.0), a_note("x", is_new=False, at=2.0)
+    unread.failed(older, 0.0)
+    unread.done(again)
+    assert list(unread.notes()) == [older]
+    unread.failed(newer, 0.0)
+    assert list(unread.notes()) == [newer]
+    unread.failed(again, 0.0)
+    assert list(unread.notes()) == [newer]
+    unread.done(newer)
+    assert len(unread) == 0
 
 
 # --- the thread ----------------------------------------------------------------------------------
@@ -242,6 +284,125 @@ def test_a_file_that_could_not_be_read_now_is_looked_for_at_the_next_start(
     assert again.heard("index.caught_up")["files"] == 1
     again.indexer.close(WAIT)
     assert rows(path) == [("x.dcm",), ("y.dcm",)]
+
+
+@pytest.fixture
+def again_soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(notes, "AGAIN", (0.01, 0.01))
+    monkeypatch.setattr(indexer, "LOOK", 0.02)
+
+
+class Refusal:
+    """Files with these names can't be read, so many times."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, names: set[str], times: int) -> None:
+        self.times = dict.fromkeys(names, times)
+        self._open = entries.files.open_to_read
+        monkeypatch.setattr(entries.files, "open_to_read", self._open_to_read)
+
+    def _open_to_read(self, path: str) -> object:
+        name = os.path.basename(path)
+        if self.times.get(name, 0):
+            self.times[name] -= 1
+            raise PermissionError(13, "Permission denied")
+        return self._open(path)
+
+
+@pytest.mark.usefixtures("again_soon")
+def test_a_file_that_somebody_has_open_is_tried_again_and_nothing_is_walked(
+    root: Root, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept = Kept(path, root)
+    kept.indexer.start()
+    kept.heard("index.caught_up")
+    refusal = Refusal(monkeypatch, {"x.dcm"}, 2)
+    write(root, "x.dcm", image())
+    kept.add("x.dcm")
+    assert not kept.indexer.has_all
+    wait_until(lambda: kept.indexer.has_all)
+    assert refusal.times == {"x.dcm": 0}
+    assert kept.indexer.close(WAIT)
+    assert rows(path, "SELECT path, calling_ae_title FROM instances") == [("x.dcm", "CT2")]
+    assert kept.silence() == []
+
+
+class Looking:
+    """A follower that keeps up to when all was known each time that it was asked whether something is due."""
+
+    def __init__(self) -> None:
+        self.asked: list[float] = []
+
+    def began(self, association: int) -> None: ...
+
+    def ended(self, association: int) -> None: ...
+
+    def entered(self, arrivals: Sequence[indexer.Arrival]) -> None: ...
+
+    def is_due(self, now: float) -> bool:
+        self.asked.append(now)
+        return False
+
+    def look(self, now: float) -> None: ...
+
+    def close(self) -> None: ...
+
+
+@pytest.mark.usefixtures("again_soon")
+def test_a_file_that_is_tried_again_holds_back_what_is_due_after_it(
+    root: Root, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(notes, "AGAIN", (600.0,))
+    follower = Looking()
+    kept = Kept(path, root, follower=follower)
+    kept.indexer.start()
+    kept.heard("index.caught_up")
+    refusal = Refusal(monkeypatch, {"x.dcm"}, 1)
+    write(root, "x.dcm", image())
+    kept.add("x.dcm")
+    added = time.monotonic()
+    wait_until(lambda: not refusal.times["x.dcm"])
+    seen = len(follower.asked)
+    wait_until(lambda: len(follower.asked) > seen + 3)
+    assert max(follower.asked[seen + 1 :]) <= added
+    assert kept.indexer.close(WAIT)  # tried once more at the end
+    assert rows(path) == [("x.dcm",)]
+
+
+@pytest.mark.usefixtures("again_soon")
+def test_a_file_that_can_not_be_read_is_named_and_then_looked_for(
+    root: Root, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept = Kept(path, root)
+    kept.indexer.start()
+    kept.heard("index.caught_up")
+    Refusal(monkeypatch, {"x.dcm"}, 3)
+    write(root, "x.dcm", image())
+    kept.add("x.dcm")
+    told = kept.heard("index.unread")
+    assert (told["root"], told["path"], told["files"]) == (root.system, "x.dcm", 1)
+    assert str(told["reason"]).startswith("Permission denied; let the user that runs dcmstore read it")
+    assert kept.heard("index.caught_up")["files"] == 1
+    assert not kept.indexer.close(WAIT)  # the next start looks once more
+
+
+@pytest.mark.usefixtures("again_soon")
+def test_files_that_can_not_be_read_are_told_together(root: Root, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    kept = Kept(path, root)
+    kept.indexer.start()
+    kept.heard("index.caught_up")
+    refusal = Refusal(monkeypatch, {"a", "b", "c"}, 99)
+    for name in "abc":
+        write(root, name, image())
+    kept.add("a")
+    kept.heard("index.unread")
+    kept.heard("index.caught_up")
+    for name in "bc":
+        tries = refusal.times[name]
+        kept.add(name)
+        wait_until(lambda: refusal.times[name] == tries - 3)  # noqa: B023  called before the next one
+    assert not kept.indexer.close(WAIT)
+    assert kept.heard("index.unread")["files"] == 2
+    assert kept.silence() == []
 
 
 def test_after_a_clean_end_nothing_is_walked(root: Root, path: Path) -> None:

@@ -21,6 +21,11 @@ from tests.support import CT
 OLD = time.time() - 3600  # a file of then is not coming just now
 
 
+@pytest.fixture(autouse=True)
+def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(comparing, "SETTLE", 0.0)
+
+
 @pytest.fixture
 def database(path: Path, root: Root) -> Iterator[Database]:
     """The index of three files, which are an hour old."""
@@ -107,19 +112,43 @@ def test_an_object_that_came_just_now_is_no_finding(database: Database, root: Ro
     assert comparer.comparison.just_now == 1
 
 
-def test_a_file_that_is_replaced_meanwhile_is_looked_at_again(
+def test_a_file_that_was_damaged_just_now_is_found(database: Database, root: Root) -> None:
+    file = Path(root.path_of("P/b.dcm"))
+    content = bytearray(file.read_bytes())
+    content[-1] ^= 1
+    file.write_bytes(content)
+    ((verdict, name, reason),) = compare(database, root)
+    assert (verdict, name) == ("changed", "b.dcm")
+    assert reason.startswith("another content of the same size; written less than a minute ago")
+
+
+def test_the_index_gets_time_to_enter_what_replaces_a_file(
     database: Database, root: Root, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    look = comparing._digests
+    monkeypatch.setattr(comparing, "SETTLE", 10.0)
+    age(write(root, "P/a.dcm", image("1.2.97", pixels=b"abcd"), uid="1.2.97"))
+    waited: list[float] = []
 
-    def replaced_first(file: str, *, with_whole: bool) -> object:
-        monkeypatch.setattr(comparing, "_digests", look)
-        age(write(root, "P/a.dcm", image("1.2.97", pixels=b"abcd"), uid="1.2.97"))
+    def enter(seconds: float) -> None:
+        waited.append(seconds)
         database.write([entries.read(root, "P/a.dcm", Came("CT2", "", 2000.0, is_new=True))])
-        return look(file, with_whole=with_whole)
 
-    monkeypatch.setattr(comparing, "_digests", replaced_first)
-    assert compare(database, root) == []
+    comparer = Comparer(database, lambda _: None, sleep=enter)
+    assert list(comparer.compare([root])) == []
+    assert comparer.comparison.good == 3
+    assert 9.0 < sum(waited) <= 10.0
+
+
+def test_what_waits_for_the_index_is_bounded(database: Database, root: Root, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(comparing, "SETTLE", 10.0)
+    monkeypatch.setattr(comparing, "MAX_DOUBTS", 1)
+    monkeypatch.setattr("dcmstore.index.database.AT_ONCE", 1)
+    for name in ("a", "b", "c"):
+        os.truncate(root.path_of(f"P/{name}.dcm"), 200)
+    left: list[int] = []
+    comparer = Comparer(database, lambda _: None, sleep=lambda _: left.append(len(comparer._doubts)))
+    assert len(list(comparer.compare([root]))) == 3
+    assert max(left) == 1
 
 
 def test_a_file_that_may_not_be_read_is_no_missing_one(
@@ -158,7 +187,7 @@ def reindex(database: Database, root: Root) -> reindexing.Reindexed:
 def test_reindexing_finds_what_is_new_changed_and_gone(database: Database, root: Root, path: Path) -> None:
     os.unlink(root.path_of("P/a.dcm"))
     write(root, "P/b.dcm", image("1.2.98", pixels=b"abcdef"), uid="1.2.98")
-    write(root, "Q/d.dcm", image("1.2.9", study="1.9.7"))
+    write(root, "Q/d.dcm", image("1.2.9", study="1.9.7"), uid="1.2.9")
     done = reindex(database, root)
     assert (done.seen, done.entered, done.removed) == (3, 2, 1)
     assert rows(path) == [("P/b.dcm",), ("P/c.dcm",), ("Q/d.dcm",)]
@@ -206,6 +235,17 @@ def test_studies_of_which_nothing_is_left_are_gone(database: Database, root: Roo
 def test_an_empty_root_loses_nothing_of_the_index(database: Database, root: Root, path: Path) -> None:
     for name in ("a", "b", "c"):
         os.unlink(root.path_of(f"P/{name}.dcm"))
+    assert reindex(database, root).kept == (root.name,)
+    assert len(rows(path)) == 3
+
+
+def test_a_mount_point_with_what_a_receiver_makes_loses_nothing_of_the_index(
+    database: Database, root: Root, path: Path
+) -> None:
+    for name in ("a", "b", "c"):
+        os.unlink(root.path_of(f"P/{name}.dcm"))
+    Path(root.system, "P").rmdir()
+    write(root, ".incoming/x", image())
     assert reindex(database, root).kept == (root.name,)
     assert len(rows(path)) == 3
 

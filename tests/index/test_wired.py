@@ -15,7 +15,9 @@ from shutil import which
 import pytest
 
 from dcmstore import cli, receiver, wiring
+from dcmstore.commands import listing
 from dcmstore.errors import ConfigurationError
+from dcmstore.index.database import Database
 from dcmstore.storage import part10
 from dcmstore.storage.part10 import FileMeta
 from tests.hosted import Running
@@ -148,6 +150,26 @@ def test_a_locked_index_hinders_no_store(place: Running, monkeypatch: pytest.Mon
     assert not (place.folder / "DcmStore.index-clean").exists()  # the next start finds them
 
 
+@pytest.mark.parametrize("log_patient", [0, 1])
+def test_a_file_that_can_not_be_read_is_told_without_its_patient(
+    place: Running, monkeypatch: pytest.MonkeyPatch, log_patient: int
+) -> None:
+    def refuse(_: str) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    place.configure(index=1, log_patient=log_patient)
+    place.start()
+    wait_until(lambda: place.logged("index.caught_up"))
+    monkeypatch.setattr("dcmstore.index.notes.AGAIN", ())
+    monkeypatch.setattr("dcmstore.index.entries.files.open_to_read", refuse)
+    send(place, "1.2.1")
+    wait_until(lambda: place.logged("index.unread"))
+    place.stop()
+    (line,) = place.logged("index.unread")
+    assert " WARNING " in line
+    assert f"path={'PAT1' if log_patient else '*'}/7/3/1.2.1.dcm " in line
+
+
 def test_a_damaged_index_hinders_no_store_and_reindex_cures_it(place: Running, run: Run) -> None:
     index_of(place).write_bytes(b"no database" * 1000)
     place.start()
@@ -232,6 +254,7 @@ def test_reindexing_makes_what_the_receiver_had_written(received: Running, run: 
 def test_an_empty_root_is_told_and_loses_nothing(received: Running, run: Run) -> None:
     for file in (received.folder / "images").rglob("*.dcm"):
         file.unlink()
+    assert "images: is empty; is its disk there?" in run("verify")[2]
     code, _, told = run("reindex")
     assert code == 1
     assert "images: is empty, and what the index has of it is kept; is its disk there?" in told
@@ -299,6 +322,32 @@ def test_without_an_index_a_command_says_where_it_comes_from(place: Running, run
     assert "there is no index yet; `index= 1` lets the receiver write it, `dcmstore reindex` makes it" in told
 
 
+@pytest.mark.parametrize("command", [("list",), ("list", "collisions"), ("verify",)])
+def test_an_index_that_nobody_keeps_says_that_its_answer_may_be_old(
+    received: Running, run: Run, command: tuple[str, ...]
+) -> None:
+    assert "index= 0" not in run(*command)[2]
+    received.configure()
+    told = run(*command)[2]
+    advice = "set index= 1, or let `dcmstore reindex` enter what is there"
+    assert [line for line in told.splitlines() if "index= 0" in line] == [
+        f"dcmstore: index= 0: nothing that comes is entered, so this may be old; {advice}"
+    ]
+
+
+def test_of_very_many_patients_in_a_folder_a_table_names_some(
+    received: Running, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(listing, "MAX_VALUES", 1)
+    database = Database(str(index_of(received)))
+    with database.transaction() as connection:
+        connection.exec_driver_sql("UPDATE instances SET path = replace(path, 'PAT2', 'PAT1')")
+    database.close()
+    _, first, *_ = run("list", "collisions")[1].splitlines()
+    assert first.split()[2:7] == ["2", "2", "3", "PAT1,", "…"]
+    assert json.loads(run("list", "collisions", "--json")[1])[0]["patient_ids"] == ["PAT1", "PAT2"]
+
+
 # --- verify --------------------------------------------------------------------------------------
 
 
@@ -306,7 +355,7 @@ def test_verify_finds_all_as_it_was(received: Running, run: Run) -> None:
     assert run("verify") == (0, "3 files as they were, 0 not\n", "")
 
 
-def test_verify_names_each_finding_on_a_line(received: Running, run: Run) -> None:
+def test_verify_names_each_finding_on_a_line(received: Running, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     images = received.folder / "images"
     (images / "PAT1/7/3/1.2.1.dcm").unlink()
     changed = images / "PAT1/7/3/1.2.2.dcm"
@@ -316,6 +365,7 @@ def test_verify_names_each_finding_on_a_line(received: Running, run: Run) -> Non
     unknown.write_bytes(content)
     for file in (changed, unknown):
         os.utime(file, (OLD, OLD))
+    monkeypatch.setattr("dcmstore.index.comparing.SETTLE", 0.0)
     assert run("verify")[:2] == (
         1,
         f"missing     {images}/PAT1/7/3/1.2.1.dcm\n"
@@ -324,6 +374,14 @@ def test_verify_names_each_finding_on_a_line(received: Running, run: Run) -> Non
         "1 files as they were, 3 not\n",
     )
     assert "2 files as they were, 2 not" in run("verify", "--quick")[1]
+
+
+def test_verify_finds_what_was_damaged_just_now(received: Running, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("dcmstore.index.comparing.SETTLE", 0.0)
+    os.truncate(received.folder / "images/PAT1/7/3/1.2.1.dcm", 300)
+    code, out, _ = run("verify")
+    assert code == 1
+    assert "2 files as they were, 1 not" in out
 
 
 @pytest.mark.skipif(which("sha256sum") is None, reason="needs sha256sum")

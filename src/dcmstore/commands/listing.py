@@ -3,11 +3,12 @@
 import argparse
 import contextlib
 import io
+import itertools
 import os
 import shutil
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from dcmstore import index, needs, wiring
@@ -16,7 +17,10 @@ from dcmstore.errors import ConfigurationError
 from dcmstore.index import printing
 
 if TYPE_CHECKING:
+    from dcmstore.index.database import Database
     from dcmstore.index.questions import Filters, Record
+
+MAX_VALUES = 10  # values of one cell that are printed: a folder may hold those of a whole hospital, as --json says
 
 KINDS = ("studies", "series", "instances", "collisions")
 
@@ -25,7 +29,62 @@ _Column = tuple[str, Callable[[dict[str, Any]], str]]
 
 
 def command(options: argparse.Namespace) -> int:
-    records, fields = _ask(needs.read(options.config), options)
+    configuration = needs.read(options.config)
+    index.require("dcmstore list")
+    needs.note_idle_index(configuration)
+    with wiring.index_opened(configuration) as database:
+        records, fields = _ask(database, configuration, options)
+        first = next(records, None)
+        _show([] if first is None else itertools.chain([first], records), fields, options)
+    return 1 if first is None else 0
+
+
+def _ask(
+    database: "Database", configuration: Configuration, options: argparse.Namespace
+) -> tuple[Iterator["Record"], tuple[str, ...]]:
+    """The records, for which the database has to stay open, and the names of their fields."""
+    from dcmstore.index import collisions, questions  # and with it SQLAlchemy, which other commands do without
+
+    if options.kind == "collisions":
+        if _filters(options) != questions.Filters():
+            raise ConfigurationError("list collisions: takes no filter but --limit: a folder is mixed or it is not")
+        by_study = configuration.settings.order_by_study
+        return iter(collisions.collisions(database, by_study=by_study, limit=options.limit)), collisions.FIELDS
+    kinds = {
+        "studies": (questions.studies, questions.STUDY_FIELDS),
+        "series": (questions.series, questions.SERIES_FIELDS),
+        "instances": (questions.instances, questions.INSTANCE_FIELDS),
+    }
+    ask, fields = kinds[options.kind]
+    records = ask(database, _filters(options), options.limit)
+    if options.kind == "studies":
+        return _with_states(records, configuration), (*fields, "state")
+    return records, fields
+
+
+def _with_states(records: Iterator["Record"], configuration: Configuration) -> Iterator["Record"]:
+    """How far each study is, where the queue knows it."""
+    path = wiring.queue_path_of(configuration)
+    if not path.exists():
+        yield from ({**record, "state": ""} for record in records)
+        return
+    from dcmstore.index.questions import PAGE
+    from dcmstore.jobs.queue import Queue, QueueTrouble
+    from dcmstore.studies.states import states as states_of
+
+    try:
+        with contextlib.closing(Queue(str(path), may_write=False)) as queue:
+            while some := list(itertools.islice(records, PAGE)):
+                keys = [(str(record["study_instance_uid"]), str(record["patient_id"])) for record in some]
+                with queue.transaction() as connection:
+                    states = states_of(connection, keys, time.time(), configuration.settings.study_quiet)
+                for record, key in zip(some, keys, strict=True):
+                    yield {**record, "state": states.get(key, "")}
+    except QueueTrouble as trouble:
+        raise ConfigurationError(str(trouble)) from None
+
+
+def _show(records: Iterable["Record"], fields: tuple[str, ...], options: argparse.Namespace) -> None:
     if options.json:
         printing.write_json(records, sys.stdout)
     elif options.csv:
@@ -36,54 +95,6 @@ def command(options: argparse.Namespace) -> int:
         _print_table(options.kind, records)
     else:
         print("dcmstore: nothing was found", file=sys.stderr)
-    return 0 if records else 1
-
-
-def _ask(configuration: Configuration, options: argparse.Namespace) -> tuple[list["Record"], tuple[str, ...]]:
-    """The records, and the names of their fields."""
-    index.require("dcmstore list")
-    from dcmstore.index import collisions, questions  # and with it SQLAlchemy, which other commands do without
-
-    if options.kind == "collisions":
-        return _collisions(configuration, options), collisions.FIELDS
-    kinds = {
-        "studies": (questions.studies, questions.STUDY_FIELDS),
-        "series": (questions.series, questions.SERIES_FIELDS),
-        "instances": (questions.instances, questions.INSTANCE_FIELDS),
-    }
-    ask, fields = kinds[options.kind]
-    with wiring.index_opened(configuration) as database:
-        records = ask(database, _filters(options), options.limit)
-    if options.kind == "studies":
-        return list(_with_states(records, configuration)), (*fields, "state")
-    return records, fields
-
-
-def _with_states(records: list["Record"], configuration: Configuration) -> Iterator["Record"]:
-    """How far each study is, where the queue knows it."""
-    keys = [(str(record["study_instance_uid"]), str(record["patient_id"])) for record in records]
-    states: dict[tuple[str, str], str] = {}
-    path = wiring.queue_path_of(configuration)
-    if keys and path.exists():
-        from dcmstore.jobs.queue import Queue, QueueTrouble
-        from dcmstore.studies.states import states as states_of
-
-        try:
-            with contextlib.closing(Queue(str(path), may_write=False)) as queue, queue.transaction() as connection:
-                states = states_of(connection, keys, time.time(), configuration.settings.study_quiet)
-        except QueueTrouble as trouble:
-            raise ConfigurationError(str(trouble)) from None
-    for record, key in zip(records, keys, strict=True):
-        yield {**record, "state": states.get(key, "")}
-
-
-def _collisions(configuration: Configuration, options: argparse.Namespace) -> list["Record"]:
-    from dcmstore.index import collisions, questions
-
-    if _filters(options) != questions.Filters():
-        raise ConfigurationError("list collisions: takes no filter but --limit: a folder is mixed or it is not")
-    with wiring.index_opened(configuration) as database:
-        return collisions.collisions(database, by_study=configuration.settings.order_by_study, limit=options.limit)
 
 
 def _filters(options: argparse.Namespace) -> "Filters":
@@ -104,9 +115,9 @@ def _filters(options: argparse.Namespace) -> "Filters":
 # --- the table -----------------------------------------------------------------------------------
 
 
-def _print_table(kind: str, records: list["Record"]) -> None:
+def _print_table(kind: str, records: Iterable["Record"]) -> None:
     columns = _COLUMNS[kind]
-    rows = [[of(record) for _, of in columns] for record in records]
+    rows = ([of(record) for _, of in columns] for record in records)
     width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
     for line in printing.table([head for head, _ in columns], rows, width):
         print(line)
@@ -117,7 +128,7 @@ def _text(name: str) -> Callable[[dict[str, Any]], str]:
 
 
 def _values(name: str) -> Callable[[dict[str, Any]], str]:
-    return lambda record: ", ".join(record[name])
+    return lambda record: ", ".join([*record[name][:MAX_VALUES], *(["…"] if len(record[name]) > MAX_VALUES else [])])
 
 
 def _moment(name: str) -> Callable[[dict[str, Any]], str]:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, TextIO
 from dcmstore import index, needs, wiring
 from dcmstore.errors import ConfigurationError, reason_of
 from dcmstore.index import printing
+from dcmstore.storage import examine
 
 if TYPE_CHECKING:
     from dcmstore.index.comparing import Comparison, Finding
@@ -22,6 +23,7 @@ def command(options: argparse.Namespace) -> int:
     configuration = needs.read(options.config)
     needs.require_roots(configuration, are_written=False)
     index.require("dcmstore verify")
+    needs.note_idle_index(configuration)
     wiring.apply_permissions(configuration.settings)
     roots = wiring.index_roots(configuration.settings)
     with wiring.index_opened(configuration) as database, _manifest(options.manifest) as manifest:
@@ -34,9 +36,12 @@ def _verify(database: "Database", roots: "Sequence[Root]", manifest: TextIO | No
     from dcmstore.index.comparing import Comparer
 
     totals = database.totals()
-    for root in totals.keys() - {root.name for root in roots}:
-        text = f"{totals[root][0]} files of it are in the index, but the ini names it no more: it is not looked at"
-        print(f"dcmstore: {printing.safe(root)}: {text}", file=sys.stderr)
+    for name in totals.keys() - {root.name for root in roots}:
+        text = f"{totals[name][0]} files of it are in the index, but the ini names it no more: it is not looked at"
+        print(f"dcmstore: {printing.safe(name)}: {text}", file=sys.stderr)
+    for root in roots:
+        if root.name in totals and examine.is_away(root.system, root.without):
+            print(f"dcmstore: {root.name}: is empty; is its disk there?", file=sys.stderr)
     size = sum(totals[root.name][1] for root in roots if root.name in totals)
     with tqdm(total=size, unit="B", unit_scale=True, disable=None) as bar:
         comparer = Comparer(database, bar.update, is_quick, _entering(manifest) if manifest else None)

@@ -11,6 +11,8 @@ from dcmstore.index.database import Database
 
 FIELDS = ("root", "folder", "studies", "patients", "instances", "study_instance_uids", "patient_ids", "last_stored")
 
+AT_ONCE = 1000  # rows fetched together: a folder into which all was put has one for each study
+
 Record = dict[str, Any]
 
 _instances, _series, _studies = tables.instances.c, tables.series.c, tables.studies.c
@@ -25,7 +27,8 @@ def collisions(database: Database, *, by_study: bool = True, limit: int | None =
     Where the tree has no level for studies (`by_study`), those of one patient are meant to share their folders.
     What lies in a root folder itself is in no tree.
     """
-    return list(_records(database.rows(_question(by_study, limit))))
+    with database.transaction() as connection:
+        return list(_records(connection.execute(_question(by_study, limit), execution_options={"yield_per": AT_ONCE})))
 
 
 def _records(rows: Iterable[Row[Any]]) -> Iterator[Record]:

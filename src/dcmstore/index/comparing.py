@@ -3,9 +3,11 @@
 import hashlib
 import os
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum
+from typing import NamedTuple
 
 from dcmstore.errors import CannotUnderstand, reason_of
 from dcmstore.index import entries, walk
@@ -13,7 +15,15 @@ from dcmstore.index.database import Database, Known
 from dcmstore.index.entries import Root
 from dcmstore.storage import files, part10
 
-JUST_NOW = 60.0  # seconds since a file was written in which the index may not have it yet
+JUST_NOW = 60.0  # seconds since an object was written in which a busy receiver may not have entered it yet
+# Seconds after which the index is asked again about a file that is not as it says. A store that replaces one has the
+# index say so a moment later: twice the longest rest of the index's thread.
+SETTLE = 10.0
+MAX_DOUBTS = 50_000  # files that wait for that, about 50 MB; a disk of which all is wrong has more
+
+
+# A receiver with much to do enters what it replaced later than SETTLE
+_AGAIN = "written less than a minute ago: where a receiver may have replaced it, verify once more"
 
 
 class Verdict(Enum):
@@ -44,19 +54,30 @@ class Comparison:
     just_now: int = 0  # objects that came too recently to be in the index for sure
 
 
+class _Doubt(NamedTuple):
+    """A file that is not as the index has it, and when the index is asked again, on the monotonic clock."""
+
+    root: Root
+    known: Known
+    finding: Finding
+    due: float
+
+
 @dataclass(frozen=True, slots=True)
 class Comparer:
     """Compares whole root folders. `moved` is told of bytes that are done with, `found_good` of each good file.
 
     `found_good` gets its path and the digest of the whole file, which costs no second look at it; None when nobody
-    asks. With `is_quick`, a file of the right size is good.
+    asks. With `is_quick`, a file of the right size is good. `sleep` waits for the index, in seconds.
     """
 
     database: Database
     moved: Callable[[int], object]
     is_quick: bool = False
     found_good: Callable[[str, str], None] | None = None
+    sleep: Callable[[float], object] = time.sleep
     comparison: Comparison = field(default_factory=Comparison)
+    _doubts: deque[_Doubt] = field(default_factory=deque)  # the one that is due first stands first
 
     def compare(self, roots: Iterable[Root]) -> Iterator[Finding]:
         """Raises IndexTrouble."""
@@ -66,27 +87,39 @@ class Comparer:
                 for known in some:
                     yield from self._known(root, known)
                     self.moved(known.size)
+                while self._doubts and (len(self._doubts) > MAX_DOUBTS or self._doubts[0].due <= time.monotonic()):
+                    yield from self._settled(self._doubts.popleft())
         for root in roots:
             for found in walk.files_of(root):
                 yield from self._unknown(root, found)
+        while self._doubts:
+            yield from self._settled(self._doubts.popleft())
 
     def _known(self, root: Root, known: Known) -> Iterator[Finding]:
         finding = self._look(root, known)
-        while finding is not None:
-            now = self.database.known(root.name, [known.path]).get(known.path)
-            if now == known:
-                break
-            if now is None:  # it left the index meanwhile
-                return
-            known, finding = now, self._look(root, now)  # it came again meanwhile
         if finding is None:
             self.comparison.good += 1
+        elif finding.verdict is Verdict.CHANGED:
+            self._doubts.append(_Doubt(root, known, finding, time.monotonic() + SETTLE))
+        else:  # replacing a file leaves no moment without one
+            yield from self._settled(_Doubt(root, known, finding, time.monotonic()))
+
+    def _settled(self, doubt: _Doubt) -> Iterator[Finding]:
+        """What is left of a doubt when the index has had time to enter what came meanwhile."""
+        root, known, finding, due = doubt
+        if (seconds := due - time.monotonic()) > 0:
+            self.sleep(seconds)
+        now = self.database.known(root.name, [known.path]).get(known.path)
+        if now is None:  # it left the index
             return
-        if finding.verdict is Verdict.CHANGED and _is_just_now(root.path_of(known.path)):
-            self.comparison.just_now += 1  # it is being replaced
+        still = finding if now == known else self._look(root, now)  # else it came again
+        if still is None:
+            self.comparison.good += 1
             return
         self.comparison.findings += 1
-        yield finding
+        if still.verdict is Verdict.CHANGED and _is_just_now(still.path):
+            still = replace(still, reason=f"{still.reason}; {_AGAIN}")
+        yield still
 
     def _look(self, root: Root, known: Known) -> Finding | None:
         path = root.path_of(known.path)
@@ -176,7 +209,8 @@ def _head_problem(digests: _Digests, known: Known) -> str:
 
 
 def _is_just_now(path: str) -> bool:
+    """Whether an object came so recently that the index may not have it yet."""
     try:
-        return time.time() - os.stat(path).st_mtime < JUST_NOW
+        return abs(time.time() - os.stat(path).st_mtime) < JUST_NOW  # a share's clock may be ahead of ours
     except OSError:
         return False

@@ -13,7 +13,7 @@ from dcmstore.errors import CannotUnderstand
 from dcmstore.storage import files, header, part10, text
 from dcmstore.storage.header import HeaderReader
 
-STEP = 256 * 1024  # bytes read and digested at a time
+STEP = 256 * 1024  # bytes read and digested at a time: a file of gigabytes takes no more memory
 MAX_TEXT = 1024  # characters kept of one value; the longest that the standard allows, a name, is under 200
 
 _STUDY_DATE = 0x0008_0020

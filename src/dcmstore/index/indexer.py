@@ -3,31 +3,35 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeAlias
 
-from dcmstore.errors import CannotUnderstand, DcmStoreError
+from dcmstore.errors import CannotUnderstand, DcmStoreError, reason_of
 from dcmstore.index import entries, mark
 from dcmstore.index.entries import Came, Entry, Root
 from dcmstore.index.mark import Mark
-from dcmstore.index.notes import MAX_NOTES, Note, Notes
+from dcmstore.index.notes import MAX_NOTES, Note, Notes, Unread
 
 if TYPE_CHECKING:
     from dcmstore.index.database import Database
 
-GATHER = 0.5  # seconds in which notes come together before they are entered
+GATHER = 0.5  # seconds in which notes come together: one transaction for many costs little more than for one
 BATCH = 100  # notes in a transaction: about 20 ms of work
 # While objects come, the thread rests so many times as long as it worked: it has the interpreter to itself for as long
 # as it computes, and a store may not become slower than 0.95 of its speed. What waits meanwhile is entered in a pause.
 REST = 25
-MAX_REST = 5.0  # seconds
+MAX_REST = 5.0  # seconds; after a long transaction it would be minutes
 RETRY = (2.0, 5.0, 15.0, 60.0, 300.0)  # seconds until a database that made trouble is tried again; the last one repeats
-PATIENCE = 3.0  # seconds to wait for another process that is writing
+PATIENCE = 3.0  # seconds to wait for another process that is writing; it is added to the time of a stop
+# Seconds between two lines about files that can't be read, and between the walks that look for them: a walk that
+# begins anew for each of many files would never come to its end.
+LOST = 60.0
 
 Report: TypeAlias = Callable[..., None]
-LOOK = 1.0  # seconds between looks at what is due because time has passed
+LOOK = 1.0  # seconds between looks at what is due because time has passed; study-quiet counts in seconds
 
 
 class Arrival(NamedTuple):
@@ -39,6 +43,10 @@ class Arrival(NamedTuple):
     entry: Entry
     at: float
     association: int = 0
+
+
+class Held(DcmStoreError):
+    """A follower can't do its part now, and has told why. Nothing is entered until it can."""
 
 
 class Follower(Protocol):
@@ -68,11 +76,12 @@ Roots: TypeAlias = Callable[[], Sequence[Root]]
 class Indexer:
     """Keeps the index on a thread of its own. `start` when the receiver listens, `close` at the end.
 
-    `roots` gives the root folders in force. Reports `index.failed`, `index.recovered`, `index.behind` and
-    `index.caught_up` with facts as keywords.
+    `roots` gives the root folders in force. Reports `index.failed`, `index.recovered`, `index.behind`, `index.unread`
+    and `index.caught_up` with facts as keywords.
 
     With `keeps_whole`, whatever the index lacks is caught up by a walk over the roots: after a run that did not end by
-    itself, and where there was no room for notes. Without, as for a command that may be given again, it is not.
+    itself, where there was no room for notes, and where a file could not be read. Without, as for a command that may
+    be given again, it is not.
     """
 
     def __init__(
@@ -96,6 +105,10 @@ class Indexer:
         self._deadline = 0.0
         self._notes = Notes(self._note_came, max_notes)
         self._batch: list[Note] = []
+        self._unread = Unread()
+        self._lost: tuple[Note, str] | None = None  # the last that was given up and not told, and why it was
+        self._lost_files = 0  # with it
+        self._lost_told = -math.inf
         self._database: Database | None = None
         self._walk: Iterator[int] | None = None
         self._walk_began = 0.0
@@ -161,7 +174,7 @@ class Indexer:
     def _run(self) -> None:
         self._wake.set()  # to open the database, and to see whether something is missing
         while not self._is_closing.is_set():
-            if self._wake.wait(None if self._follower is None else LOOK):
+            if self._wake.wait(LOOK if self._follower is not None or self._unread or self._lost else None):
                 self._is_closing.wait(GATHER)
                 self._wake.clear()
             while not self._is_closing.is_set() and (self._has_work or self._is_time_to_look):
@@ -170,28 +183,38 @@ class Indexer:
 
     @property
     def _has_work(self) -> bool:
-        return not self._has_all or self._database is None
+        """True where something can be done now."""
+        is_due = self._is_lost_due() or self._unread.due(time.monotonic(), 1)
+        return not self._has_entered or self._database is None or bool(is_due)
 
     @property
     def _is_waiting(self) -> bool:
         """True where there are notes to enter, or where it is not known yet whether something is missing."""
-        return bool(self._batch or len(self._notes)) or (self._keeps_whole and self._database is None)
+        is_noted = self._batch or len(self._notes) or (self._unread and self._is_closing.is_set())
+        return bool(is_noted) or (self._keeps_whole and self._database is None)
 
     @property
-    def _has_all(self) -> bool:
+    def _has_entered(self) -> bool:
         is_whole = self._is_whole and not (self._keeps_whole and self._notes.dropped)
         return is_whole and not self._has_missed and not self._is_waiting
 
     @property
+    def _has_all(self) -> bool:
+        return self._has_entered and not self._unread and self._lost is None
+
+    @property
     def _is_time_to_look(self) -> bool:
         """True where something is due because time has passed; not while a walk may find a part of it."""
-        return self._follower is not None and self._is_whole and self._follower.is_due(self._known_up_to())
+        if self._follower is None or not self._is_whole or self._lost is not None:
+            return False
+        return self._follower.is_due(self._known_up_to())
 
     def _known_up_to(self) -> float:
         """The moment up to which everything that came is entered."""
         now = time.monotonic()  # first: what is noted after it came after it
         oldest = self._batch[0] if self._batch else self._notes.oldest()
-        return oldest.at if oldest is not None else now
+        waiting = [*self._unread.notes(), *([oldest] if oldest is not None else [])]
+        return min((note.at for note in waiting), default=now)
 
     @property
     def has_all(self) -> bool:
@@ -213,7 +236,7 @@ class Indexer:
         except Exception as error:  # noqa: BLE001  a fence: whatever a database does, receiving goes on
             self._failed(error)
             return False
-        if self._failures:
+        if self._told:
             self._report("index.recovered", path=self._path)
         self._failures, self._told = 0, ""
         return True
@@ -221,6 +244,8 @@ class Indexer:
     def _failed(self, error: Exception) -> None:
         self._failures += 1
         self._close_database()  # so that `reindex` may put another in its place
+        if isinstance(error, Held):
+            return
         reason = str(error) if isinstance(error, DcmStoreError) else f"{type(error).__name__}: {error}"
         if reason != self._told:
             self._report("index.failed", reason=reason, stores="not affected")
@@ -230,11 +255,14 @@ class Indexer:
         if self._is_time_to_look and self._follower is not None:
             self._follower.look(self._known_up_to())
         database = self._opened()
+        if self._is_lost_due():
+            self._tell_lost()
         if self._has_missed:
             self._has_missed = False
             self._begin_walk()
         if not self._batch:
-            self._batch = self._notes.take(BATCH)
+            now = math.inf if self._is_closing.is_set() else time.monotonic()
+            self._batch = self._unread.due(now, BATCH) or self._notes.take(BATCH)
         if self._batch:
             self._enter(database, self._batch)
             self._batch = []
@@ -274,6 +302,7 @@ class Indexer:
     def _enter(self, database: Database, notes: list[Note]) -> None:
         roots = {root.system: root for root in self._roots()}
         arrivals = []
+        unread = {}
         for note in notes:
             root = roots.get(note.root) or Root(note.root, note.root)
             if not note.is_new and database.known(root.name, [note.path]):
@@ -283,11 +312,33 @@ class Indexer:
                 arrivals.append(Arrival(entries.read(root, note.path, came), note.at, note.association))
             except (FileNotFoundError, CannotUnderstand):
                 continue  # gone again, or written over by somebody
-            except OSError:  # somebody has it open just now, or the share was away for a moment
-                self._may_lack = self._has_missed = True
+            except OSError as error:  # somebody has it open just now, or the share was away for a moment
+                unread[note] = reason_of(error)
         if self._follower is not None:
             self._follower.entered(arrivals)
         database.write([arrival.entry for arrival in arrivals])
+        for note in notes:
+            if note not in unread:
+                self._unread.done(note)
+            elif not self._unread.failed(note, time.monotonic()):
+                self._may_lack, self._lost = True, (note, unread[note])
+                self._lost_files += 1
+
+    # --- files that can't be read ----------------------------------------------------------------
+
+    def _is_lost_due(self) -> bool:
+        return self._lost is not None and time.monotonic() >= self._lost_told + LOST
+
+    def _tell_lost(self) -> None:
+        """Tell of what was given up, and have a walk look for it."""
+        if self._lost is None:
+            return
+        note, reason = self._lost
+        advice = "let the user that runs dcmstore read it, or see to that disk; then `dcmstore reindex` enters it"
+        facts = {"root": note.root, "path": note.path, "files": self._lost_files}
+        self._report("index.unread", **facts, reason=f"{reason}; {advice}")
+        self._lost, self._lost_files, self._lost_told = None, 0, time.monotonic()
+        self._has_missed = True
 
     # --- catching up -----------------------------------------------------------------------------
 
@@ -322,6 +373,7 @@ class Indexer:
         while self._is_waiting and time.monotonic() < self._deadline:
             if not self._attempt():
                 break
+        self._tell_lost()
         self._is_ending = True
         has_all = self._has_all and not self._may_lack and not self._notes.dropped
         try:

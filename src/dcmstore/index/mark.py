@@ -11,7 +11,7 @@ import secrets
 
 from dcmstore.storage import files
 
-MAX_TOKEN = 64  # bytes
+MAX_TOKEN = 64  # bytes; ours has 32, and the file may have become anything
 
 
 class Mark:

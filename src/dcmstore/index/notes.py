@@ -2,10 +2,14 @@
 
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import NamedTuple
 
 MAX_NOTES = 50_000  # waiting at once, about 25 MB; what comes beyond is found by a walk over the folders
+
+# Seconds until a file that could not be read is tried again, each time: who scans it or backs it up is done by then.
+AGAIN = (1.0, 5.0, 30.0)
+MAX_UNREAD = 1000  # such files that wait at once, about 0.5 MB; beyond, the fault is no passing one
 
 
 class Note(NamedTuple):
@@ -61,3 +65,46 @@ class Notes:
     def take(self, number: int) -> list[Note]:
         """The oldest notes, so many at most. Only one thread may call it."""
         return [self._notes.popleft() for _ in range(min(number, len(self._notes)))]
+
+
+class _Waiting(NamedTuple):
+    note: Note
+    times: int  # that it was tried
+    due: float  # on the monotonic clock
+
+
+class Unread:
+    """Notes of files that could not be read, until they can or were tried often enough. For one thread."""
+
+    def __init__(self) -> None:
+        self._waiting: dict[tuple[str, str], _Waiting] = {}
+
+    def __len__(self) -> int:
+        return len(self._waiting)
+
+    def due(self, now: float, number: int) -> list[Note]:
+        """Those to be tried by now, so many at most; each stays until it is `done` or has `failed` for good."""
+        return [waiting.note for waiting in self._waiting.values() if waiting.due <= now][:number]
+
+    def notes(self) -> Collection[Note]:
+        return [waiting.note for waiting in self._waiting.values()]
+
+    def done(self, note: Note) -> None:
+        """There is no more to enter. What only came again says nothing of an object that has replaced another."""
+        waiting = self._waiting.get(_file(note))
+        if waiting is not None and (note.is_new or not waiting.note.is_new):
+            del self._waiting[_file(note)]
+
+    def failed(self, note: Note, now: float) -> bool:
+        """It could not be read; false where it is not tried again."""
+        before = self._waiting.pop(_file(note), None)
+        times = 0 if before is None else before.times
+        if times == len(AGAIN) or len(self._waiting) >= MAX_UNREAD:
+            return False
+        kept = before.note if before is not None and not note.is_new else note
+        self._waiting[_file(note)] = _Waiting(kept, times + 1, now + AGAIN[times])
+        return True
+
+
+def _file(note: Note) -> tuple[str, str]:
+    return note.root, note.path

@@ -1,11 +1,13 @@
 """records -> lines for a person, or for a program: nothing that a peer wrote can steer a terminal."""
 
+import itertools
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Any, TextIO
 
-LEAST = 6  # columns that a value keeps where the terminal is narrow
+LEAST = 6  # columns that a value keeps where the terminal is narrow: with fewer, nobody knows it again
+TOGETHER = 10_000  # rows that are aligned as one, for memory has to hold them
 _GAP = 2  # blanks between columns
 
 
@@ -39,15 +41,18 @@ def local(moment: str) -> str:
     return f"{parsed.astimezone():%Y-%m-%d %H:%M:%S}"
 
 
-def table(heads: Sequence[str], rows: Sequence[Sequence[str]], width: int | None = None) -> Iterable[str]:
+def table(heads: Sequence[str], rows: Iterable[Sequence[str]], width: int | None = None) -> Iterator[str]:
     """Aligned lines; where they would be wider than `width`, the widest columns are cut."""
-    cells = [[safe(value) for value in row] for row in rows]
-    widths = [max(map(width_of, column)) for column in zip(heads, *cells, strict=True)]
-    if width is not None:
-        _narrow(widths, width - _GAP * (len(widths) - 1))
-    for row in (heads, *cells):
-        fitted = [_fit(value, columns) for value, columns in zip(row, widths, strict=True)]
-        yield (" " * _GAP).join(fitted).rstrip()
+    needed = [0] * len(heads)
+    left = itertools.chain([heads], rows)
+    while cells := [[safe(value) for value in row] for row in itertools.islice(left, TOGETHER)]:
+        needed = [max(before, *map(width_of, column)) for before, *column in zip(needed, *cells, strict=True)]
+        widths = needed.copy()
+        if width is not None:
+            _narrow(widths, width - _GAP * (len(widths) - 1))
+        for row in cells:
+            fitted = [_fit(value, columns) for value, columns in zip(row, widths, strict=True)]
+            yield (" " * _GAP).join(fitted).rstrip()
 
 
 def _narrow(widths: list[int], room: int) -> None:
@@ -64,18 +69,18 @@ def _fit(value: str, columns: int) -> str:
     return value + " " * (columns - width_of(value))
 
 
-def write_json(records: Sequence[dict[str, Any]], file: TextIO) -> None:
+def write_json(records: Iterable[dict[str, Any]], file: TextIO) -> None:
     """One array, in ASCII: whatever the console takes for an encoding."""
     import json  # what a receiver that starts has no use for, is imported where it is used
 
-    if not records:
-        file.write("[]\n")
-        return
-    lines = (json.dumps(record).replace("\x7f", "\\u007f") for record in records)
-    file.write("[\n" + ",\n".join(lines) + "\n]\n")
+    before = "[\n"
+    for record in records:
+        file.write(before + json.dumps(record).replace("\x7f", "\\u007f"))
+        before = ",\n"
+    file.write("[]\n" if before == "[\n" else "\n]\n")
 
 
-def write_csv(records: Sequence[dict[str, Any]], names: Sequence[str], file: TextIO) -> None:
+def write_csv(records: Iterable[dict[str, Any]], names: Sequence[str], file: TextIO) -> None:
     """As RFC 4180, with a header; of several values in one field, a backslash stands between them as in DICOM."""
     import csv
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Row, Select, func, select
+from sqlalchemy import Column, ColumnElement, Select, func, select, tuple_
 
 from dcmstore.index import entries, tables
 from dcmstore.index.database import Database, name_key
@@ -19,6 +19,7 @@ _OF_INSTANCE = [
 ]
 _SUMS = ("instances", "bytes", "calling_ae_titles", "hosts", "first_stored", "last_stored")
 _ESCAPE = "\\"
+PAGE = 500  # records asked for together: however many there are, memory holds so many; SQLite before 3.32 takes 999
 
 # The fields of the records, in their order
 STUDY_FIELDS = (*entries.Study._fields, "modalities", "series", *_SUMS)
@@ -61,28 +62,51 @@ class Filters:
             yield instances.stored_at < entries.moment(self.until.timestamp())
 
 
-def studies(database: Database, filters: Filters, limit: int | None = None) -> list[Record]:
+def studies(database: Database, filters: Filters, limit: int | None = None) -> Iterator[Record]:
     """A record a study: of its instances, those count that the filters let through."""
-    found = []
-    for parts in _grouped(database.rows(_by_sender(filters)), "study"):
+    for parts in _groups(database, filters, tables.series.c.study, limit):
         attributes = {name: parts[0][name] for name in entries.Study._fields}
         modalities = _distinct(part["modality"] for part in parts)
-        found.append({**attributes, "modalities": modalities, "series": len({p["id"] for p in parts}), **_sums(parts)})
-    return _newest(found, limit)
+        yield {**attributes, "modalities": modalities, "series": len({part["id"] for part in parts}), **_sums(parts)}
 
 
-def series(database: Database, filters: Filters, limit: int | None = None) -> list[Record]:
+def series(database: Database, filters: Filters, limit: int | None = None) -> Iterator[Record]:
     """A record a series, with the attributes of its study."""
     names = (*entries.Study._fields, *entries.Series._fields)
-    groups = _grouped(database.rows(_by_sender(filters)), "id")
-    return _newest([{name: parts[0][name] for name in names} | _sums(parts) for parts in groups], limit)
+    for parts in _groups(database, filters, tables.series.c.id, limit):
+        yield {name: parts[0][name] for name in names} | _sums(parts)
 
 
-def instances(database: Database, filters: Filters, limit: int | None = None) -> list[Record]:
+def instances(database: Database, filters: Filters, limit: int | None = None) -> Iterator[Record]:
     """A record an instance, or rather a file."""
-    question = select(*_OF_INSTANCE).select_from(_FROM).where(*filters.conditions())
-    question = question.order_by(tables.instances.c.stored_at.desc(), tables.instances.c.id.desc()).limit(limit)
-    return [dict(row._mapping) for row in reversed(database.rows(question))]
+    place = tables.instances.c.stored_at, tables.instances.c.id
+    let_through = select(*_OF_INSTANCE, tables.instances.c.id).select_from(_FROM).where(*filters.conditions())
+    question = let_through
+    if limit is not None:
+        newest = select(*place).select_from(_FROM).where(*filters.conditions())
+        newest = newest.order_by(*(column.desc() for column in place)).offset(limit - 1).limit(1)
+        for first in database.rows(newest):
+            question = let_through.where(tuple_(*place) >= tuple_(*first))
+    while rows := database.rows(question.order_by(*place).limit(PAGE)):
+        for row in rows:
+            yield dict(zip(INSTANCE_FIELDS, row[:-1], strict=True))
+        question = let_through.where(tuple_(*place) > tuple_(rows[-1].stored_at, rows[-1].id))
+
+
+def _groups(database: Database, filters: Filters, of: Column[int], limit: int | None) -> Iterator[list[Record]]:
+    """What the filters let through of each study, or of each series: a part for each series and sender.
+
+    `of` is the column that tells them apart.
+    """
+    newest = func.max(tables.instances.c.stored_at).desc(), of.desc()
+    chosen = select(of).select_from(_FROM).where(*filters.conditions()).group_by(of).order_by(*newest).limit(limit)
+    ids = [row[0] for row in reversed(database.rows(chosen))]
+    for start in range(0, len(ids), PAGE):
+        some = ids[start : start + PAGE]
+        groups: dict[int, list[Record]] = {}
+        for row in database.rows(_by_sender(filters).where(of.in_(some))):
+            groups.setdefault(row._mapping[of.name], []).append(dict(row._mapping))
+        yield from (groups[one] for one in some if one in groups)
 
 
 def _by_sender(filters: Filters) -> Select[Any]:
@@ -98,13 +122,6 @@ def _by_sender(filters: Filters) -> Select[Any]:
     return select(*group, *sums).select_from(_FROM).where(*filters.conditions()).group_by(*group)
 
 
-def _grouped(rows: Iterable[Row[Any]], name: str) -> Iterable[list[Record]]:
-    groups: dict[int, list[Record]] = {}
-    for row in rows:
-        groups.setdefault(row._mapping[name], []).append(dict(row._mapping))
-    return groups.values()
-
-
 def _sums(parts: Sequence[Record]) -> Record:
     return {
         "instances": sum(part["instances"] for part in parts),
@@ -118,11 +135,6 @@ def _sums(parts: Sequence[Record]) -> Record:
 
 def _distinct(values: Iterable[str]) -> list[str]:
     return sorted(set(values) - {""})
-
-
-def _newest(found: list[Record], limit: int | None) -> list[Record]:
-    found.sort(key=lambda record: record["last_stored"])
-    return found if limit is None else found[-limit:]
 
 
 def _pattern(wanted: str) -> str:

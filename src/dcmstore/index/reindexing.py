@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from dcmstore.index import walk
 from dcmstore.index.database import Database, IndexTrouble
 from dcmstore.index.entries import Root
+from dcmstore.storage import examine
 
 DAMAGED = ".damaged"  # behind the name of an index that can't be used any more
 _BESIDE = ("-wal", "-shm")  # files of SQLite, without which the main one is not whole
@@ -51,7 +52,6 @@ def reindex(database: Database, roots: Iterable[Root], moved: Callable[[int], ob
     """
     done = Reindexed()
     for root in roots:
-        before = done.seen
         for found in walk.files_of(root):
             read = walk.read_all(root, walk.lacking(database, root, found))
             current = walk.as_they_are(root, read)
@@ -59,8 +59,9 @@ def reindex(database: Database, roots: Iterable[Root], moved: Callable[[int], ob
             done.seen += len(found)
             done.entered += len(current)
             moved(len(found))
-        if done.seen == before and database.totals().get(root.name):
-            done.kept = (*done.kept, root.name)  # perhaps its disk is away
+        if examine.is_away(root.system, root.without):
+            if database.totals().get(root.name):
+                done.kept = (*done.kept, root.name)
             continue
         done.removed += _remove_gone(database, root)
     database.prune()

@@ -10,7 +10,7 @@ from dcmstore.index.database import Database
 from dcmstore.index.entries import Entry, Root
 from dcmstore.storage import names
 
-AT_ONCE = 100  # files looked at before somebody else gets a turn
+AT_ONCE = 100  # files looked at before somebody else gets a turn: as many as notes in a transaction
 
 
 @dataclass(frozen=True, slots=True)
