@@ -139,8 +139,12 @@ def versions() -> dict[str, str]:
 
 
 def _commit() -> str:
-    described = ["git", "-C", str(ROOT), "describe", "--always", "--dirty"]
-    return f"commit {_first_line(described)}" if shutil.which("git") else "commit unknown"
+    """Of what is measured: the pages that figures are written into may be under way."""
+    if not shutil.which("git"):
+        return "commit unknown"
+    git = ["git", "-C", str(ROOT)]
+    is_changed = subprocess.run([*git, "diff", "--quiet", "HEAD", "--", "src", "bench"], check=False).returncode
+    return f"commit {_first_line([*git, 'describe', '--always'])}{'-dirty' if is_changed else ''}"
 
 
 def _first_line(command: list[str]) -> str:
