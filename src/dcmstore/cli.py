@@ -4,6 +4,7 @@
 """
 
 import argparse
+import importlib
 import io
 import os
 import sys
@@ -12,27 +13,14 @@ from pathlib import Path
 from typing import TypeAlias, TypeVar
 
 from dcmstore import __version__, config, scu, values
-from dcmstore.commands import (
-    check,
-    doctor,
-    echo,
-    imports,
-    init,
-    listing,
-    queue_listing,
-    reindex,
-    run,
-    service,
-    user,
-    verify,
-    where,
-)
+from dcmstore.commands import listing, queue_listing
 from dcmstore.errors import ConfigurationError
 from dcmstore.index import times
 from dcmstore.journal import error_mark
 from dcmstore.settings import Settings
 
 _Value = TypeVar("_Value")
+_Command: TypeAlias = Callable[[argparse.Namespace], int]
 _Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 # Connections go on until the process ends, and even then an object is acknowledged only when it is whole on disk.
@@ -54,7 +42,7 @@ def main(arguments: list[str] | None = None) -> int:
     except BrokenPipeError:
         return 1
     except KeyboardInterrupt:
-        print(f"dcmstore: {_CUT_SHORT if options.command is run.command else 'interrupted'}", file=sys.stderr)
+        print(f"dcmstore: {options.if_interrupted}", file=sys.stderr)
         return 130
     return code
 
@@ -63,19 +51,23 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="dcmstore", description="A DICOM Storage SCP that files what it receives.")
     parser.add_argument("--version", action="version", version=f"dcmstore {__version__}")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
-    made = _add(commands, "init", init.command, "Make a folder with a commented DcmStore.ini and the two root folders.")
+    made = _add(
+        commands, "init", _late("init"), "Make a folder with a commented DcmStore.ini and the two root folders."
+    )
     made.add_argument("folder", type=Path, metavar="DIR")
-    _add_config(_add(commands, "run", run.command, "Receive in the foreground until Ctrl-C."))
-    _add_config(_add(commands, "check", check.command, "Show every setting and test what `run` will need."))
+    received = _add(commands, "run", _late("run"), "Receive in the foreground until Ctrl-C.")
+    received.set_defaults(if_interrupted=_CUT_SHORT)
+    _add_config(received)
+    _add_config(_add(commands, "check", _late("check"), "Show every setting and test what `run` will need."))
     about = "Look for what usually goes wrong, and send the receiver a test object."
-    _add_config(_add(commands, "doctor", doctor.command, about))
+    _add_config(_add(commands, "doctor", _late("doctor"), about))
     placed = _add(
-        commands, "where", where.command, "Print where DICOM files would be filed, without touching anything."
+        commands, "where", _late("where"), "Print where DICOM files would be filed, without touching anything."
     )
     placed.add_argument("files", nargs="+", metavar="FILE")
     _add_config(placed)
     about = "File DICOM files that lie on disk as if they had been received."
-    imported = _add(commands, "import", imports.command, about)
+    imported = _add(commands, "import", _late("imports"), about)
     imported.add_argument("folders", nargs="+", type=Path, metavar="FOLDER")
     imported.add_argument("--move", action="store_true", help="remove each file once it is filed")
     imported.add_argument("--dry-run", action="store_true", help="only print where each file would be filed")
@@ -83,11 +75,11 @@ def _parser() -> argparse.ArgumentParser:
     _add_list(commands)
     _add_verify(commands)
     about = "Make the index agree with the folders; safe to interrupt and to repeat."
-    _add_config(_add(commands, "reindex", reindex.command, about))
+    _add_config(_add(commands, "reindex", _late("reindex"), about))
     about = "Show forwards and commitments that wait or are dead: exit code 1 when one is dead."
-    _add_queue(commands, "queue", queue_listing.queue, about)
+    _add_queue(commands, "queue", _late("queue_listing", "queue"), about)
     about = "Show hooks that wait or are dead: exit code 1 when one is dead."
-    _add_queue(commands, "hooks", queue_listing.hooks, about)
+    _add_queue(commands, "hooks", _late("queue_listing", "hooks"), about)
     _add_service(commands)
     _add_user(commands)
     _add_echo(commands)
@@ -96,7 +88,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def _add_list(commands: _Commands) -> None:
     about = "List what was received, the newest last. Exit code 1 when nothing was found. Needs index= 1."
-    listed = _add(commands, "list", listing.command, about)
+    listed = _add(commands, "list", _late("listing"), about)
     listed.add_argument("kind", nargs="?", choices=listing.KINDS, default="studies", help="(default: %(default)s)")
     about = "Patient ID; a * stands for anything, here and in AE, HOST and MODALITY"
     listed.add_argument("--patient", metavar="ID", default="", help=about)
@@ -120,14 +112,14 @@ def _add_list(commands: _Commands) -> None:
 
 def _add_verify(commands: _Commands) -> None:
     about = "Compare the files on disk with the index: missing, changed, unknown. Needs index= 1."
-    compared = _add(commands, "verify", verify.command, about)
+    compared = _add(commands, "verify", _late("verify"), about)
     compared.add_argument("--quick", action="store_true", help="compare sizes only, no content")
     about = "write the SHA-256 of each good file there, for `sha256sum -c`; reads all content"
     compared.add_argument("--manifest", type=Path, metavar="FILE", help=about)
     _add_config(compared)
 
 
-def _add_queue(commands: _Commands, name: str, command: Callable[[argparse.Namespace], int], about: str) -> None:
+def _add_queue(commands: _Commands, name: str, command: _Command, about: str) -> None:
     shown = _add(commands, name, command, about)
     chosen = _allowed(queue_listing.job_id, queue_listing.ID_ALLOWED)
     to_drop = _allowed(queue_listing.job_id_to_drop, queue_listing.DROP_ALLOWED)
@@ -145,17 +137,19 @@ def _add_queue(commands: _Commands, name: str, command: Callable[[argparse.Names
 def _add_service(commands: _Commands) -> None:
     kept = commands.add_parser("service", help="Install, start, stop, query or delete the service of this system.")
     verbs = kept.add_subparsers(metavar="VERB", required=True)
-    installed = _add(verbs, "install", service.install, "Install the service; it starts with the machine.")
+    installed = _add(verbs, "install", _late("service", "install"), "Install the service; it starts with the machine.")
     installed.add_argument("--account", metavar="NAME", default="", help="who it runs as")
     installed.add_argument("--firewall", action="store_true", help="let its port in (Windows); delete undoes it")
     _add_config(installed)
-    started = _add(verbs, "start", service.start, "Start it, and wait until it listens or has failed.")
-    stopped = _add(verbs, "stop", service.stop, "Stop it; objects under way get stop-timeout seconds to finish.")
+    started = _add(verbs, "start", _late("service", "start"), "Start it, and wait until it listens or has failed.")
+    stopped = _add(
+        verbs, "stop", _late("service", "stop"), "Stop it; objects under way get stop-timeout seconds to finish."
+    )
     about = "Say what it does: exit code 0 running, 3 stopped, 4 not installed."
-    asked = _add(verbs, "query", service.query, about)
+    asked = _add(verbs, "query", _late("service", "query"), about)
     about = "Stop it and remove it; the ini, the log and what was received stay."
-    deleted = _add(verbs, "delete", service.delete, about)
-    reloaded = _add(commands, "reload", service.reload, "Let the running service read its ini again.")
+    deleted = _add(verbs, "delete", _late("service", "delete"), about)
+    reloaded = _add(commands, "reload", _late("service", "reload"), "Let the running service read its ini again.")
     for changing in (installed, started, stopped, deleted, reloaded):
         changing.add_argument("--dry-run", action="store_true", help="only print what would be done")
     for of_one in (started, stopped, asked, deleted, reloaded):
@@ -166,16 +160,16 @@ def _add_service(commands: _Commands) -> None:
 def _add_user(commands: _Commands) -> None:
     kept = commands.add_parser("user", help="Show, add or remove the users that senders may name.")
     verbs = kept.add_subparsers(metavar="VERB", required=True)
-    _add_config(_add(verbs, "list", user.show, "Show the names."))
-    added = _add(verbs, "add", user.add, "Ask for a passcode and add the user, or give the user a new one.")
-    removed = _add(verbs, "remove", user.remove, "Remove the user.")
+    _add_config(_add(verbs, "list", _late("user", "show"), "Show the names."))
+    added = _add(verbs, "add", _late("user", "add"), "Ask for a passcode and add the user, or give the user a new one.")
+    removed = _add(verbs, "remove", _late("user", "remove"), "Remove the user.")
     for of_one in (added, removed):
         of_one.add_argument("name", metavar="NAME")
         _add_config(of_one)
 
 
 def _add_echo(commands: _Commands) -> None:
-    asked = _add(commands, "echo", echo.command, "Send a C-ECHO and say whether it was answered.")
+    asked = _add(commands, "echo", _late("echo"), "Send a C-ECHO and say whether it was answered.")
     asked.add_argument("host", metavar="HOST")
     asked.add_argument("port", type=int, metavar="PORT")
     title = _allowed(values.ae_title, values.AE_TITLE_ALLOWED)
@@ -187,11 +181,19 @@ def _add_echo(commands: _Commands) -> None:
     asked.add_argument("--timeout", type=seconds, metavar="SECONDS", default=10.0, help="(default: %(default)g)")
 
 
-def _add(
-    commands: _Commands, name: str, command: Callable[[argparse.Namespace], int], about: str
-) -> argparse.ArgumentParser:
+def _late(module: str, function: str = "command") -> _Command:
+    """A command whose module is imported when it is given: a receiver listens sooner without the others."""
+
+    def command(options: argparse.Namespace) -> int:
+        code: int = getattr(importlib.import_module(f"dcmstore.commands.{module}"), function)(options)
+        return code
+
+    return command
+
+
+def _add(commands: _Commands, name: str, command: _Command, about: str) -> argparse.ArgumentParser:
     added = commands.add_parser(name, help=about, description=about)
-    added.set_defaults(command=command)
+    added.set_defaults(command=command, if_interrupted="interrupted")
     return added
 
 
