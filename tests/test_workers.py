@@ -148,7 +148,7 @@ def test_what_a_process_had_no_room_to_tell_is_found(running: Running, monkeypat
             super().__init__(*arguments)
             pools.append(self)
 
-    monkeypatch.setattr(receiver, "Pool", Known)
+    monkeypatch.setattr(pool, "Pool", Known)
     port_of(running, index=1)
     wait_until(lambda: running.logged("index.caught_up"))
     untold = running.folder / "images" / "PAT1" / "1.2.1.dcm"

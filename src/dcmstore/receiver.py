@@ -1,5 +1,7 @@
 """DcmStore.ini -> a receiver at work, as long as its host wants it: start, reload, stop."""
 
+from __future__ import annotations
+
 import contextlib
 import sys
 import threading
@@ -27,12 +29,12 @@ from dcmstore.services.verification import VerificationService
 from dcmstore.settings import KEYS, Settings, shown
 from dcmstore.storage.store import Store
 from dcmstore.ul.timers import Limits
-from dcmstore.workers import messages
-from dcmstore.workers.pool import Pool
 
 if TYPE_CHECKING:
     from dcmstore.follow_up import FollowUp
     from dcmstore.services.commitment import CommitmentService
+    from dcmstore.workers import messages
+    from dcmstore.workers.pool import Pool
 
 # Seconds for which a thread that computes keeps the others from it. Who sends what takes long to read, such as endless
 # headers, would else hold up each step of every other association ten times as long.
@@ -88,7 +90,7 @@ def shared_of(
     updater: FolderUpdater | None = None,
     trail: Recipient | None = None,
     index: FileIndex | None = None,
-    commitment: "CommitmentService | None" = None,
+    commitment: CommitmentService | None = None,
     *,
     tls_may_wait: bool = False,
 ) -> Shared:
@@ -159,6 +161,8 @@ class _Receiver:
         self._fix(settings, _FIXED_AT_START)
         self._store, self._shared = self._opened(self._reading, tls_may_wait=not settings.tls_only)
         if settings.workers > 1:
+            from dcmstore.workers.pool import Pool  # which takes long to load, so only where it is wanted
+
             self._pool = Pool(settings.workers, self._log, self._hear, lambda: self._server.fail())
         connect = self._pool.connect if self._pool is not None else Connection
         self._server = Server(settings, self._shared, self._log, self._host.wake, self._trail, connect)
@@ -231,7 +235,7 @@ class _Receiver:
             self._updater = self._resources.enter_context(making)
         return self._updater
 
-    def _follow_up_for(self, reading: Reading) -> "FollowUp | None":
+    def _follow_up_for(self, reading: Reading) -> FollowUp | None:
         """What follows a store, if an index is wanted: made once, for it is one database."""
         if not reading.settings.index:
             return None
@@ -252,6 +256,8 @@ class _Receiver:
 
     def _hear(self, news: messages.News) -> None:
         """What workers have stored goes the way of what is stored here."""
+        from dcmstore.workers import messages
+
         match news:
             case messages.InFolder(folder, path):
                 if self._updater is not None:
