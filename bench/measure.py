@@ -79,6 +79,7 @@ def _run(receiver: Receiver, client: Client, paths: Sequence[Path], folder: Path
     with processes.running(command, receiver.environment, folder, folder / "receiver.log") as process:
         try:
             processes.wait_until_listening(process, port)
+            time.sleep(receiver.warm_up)
             sent, used = _send(client, port, paths, folder, process)
         except ProcessFailed as error:
             raise ProcessFailed(f"{error}; it said: {_tail(folder / 'receiver.log')}") from None

@@ -42,6 +42,7 @@ class Receiver:
     environment: Mapping[str, str] = field(default_factory=dict)
     is_exact: bool = False
     max_objects: int | None = None
+    warm_up: float = 0.0  # seconds that it works behind its port when it listens already; they are of no run
 
 
 def _dcmstore(durable: int, **keys: int) -> Callable[[Path, int], list[str]]:
@@ -111,7 +112,7 @@ RECEIVERS = (
     Receiver("dcmstore-workers", f"dcmstore, durable=0, workers={WORKERS}", True, _dcmstore(0, workers=WORKERS),
              "*/**/*.dcm", OF_THIS_CHECKOUT, is_exact=True),
     Receiver("dcmstore-index", "dcmstore, durable=0, index=1", True, _dcmstore(0, index=1), "*/**/*.dcm",
-             OF_THIS_CHECKOUT, is_exact=True),
+             OF_THIS_CHECKOUT, is_exact=True, warm_up=4.0),
     Receiver("dcmtk", "DCMTK storescp as installed", STORESCP is not None, _storescp(), "stored/*",
              max_objects=NAGLE_OBJECTS),
     Receiver(BEST, f"DCMTK TCP_NODELAY=1 storescp {' '.join(_BEST_SWITCHES)}", STORESCP is not None,

@@ -24,7 +24,7 @@ NEAR_CEILING = 0.8  # of the bare sink's rate: beyond it, the generator may be w
 
 def markdown(plan: Plan, measurements: Sequence[Measurement]) -> str:
     """The whole report."""
-    parts = ["# Benchmark", "", *_heading(plan), *_goals(measurements), *_summaries(plan, measurements)]
+    parts = ["# Benchmark", "", *_heading(plan, measurements), *_goals(measurements), *_summaries(plan, measurements)]
     for chosen in plan.sets:
         for client in plan.clients_for(chosen):
             parts += _section(plan, chosen, client, measurements)
@@ -34,17 +34,22 @@ def markdown(plan: Plan, measurements: Sequence[Measurement]) -> str:
 # --- what was measured on ------------------------------------------------------------------------
 
 
-def _heading(plan: Plan) -> list[str]:
+def _heading(plan: Plan, measurements: Sequence[Measurement]) -> list[str]:
     facts = {
         "Date": datetime.now().astimezone().isoformat(timespec="minutes"),
         "Command": shlex.join(["python", "-m", "bench", *sys.argv[1:]]),
         "Machine": f"{_processor()}, {os.cpu_count()} logical CPUs, {_memory() / 1e9:.1f} GB of memory",
         "System": f"{platform.system()} {platform.release()}, {_file_system(plan.folder)}",
         "Load average at the end": f"{os.getloadavg()[2]:.1f} over 15 minutes, this program's own part included",
-        "Rounds": str(plan.rounds),
+        "Rounds": _rounds(plan, measurements),
         **versions(),
     }
     return [*table(["", ""], [[key, value] for key, value in facts.items()]), ""]
+
+
+def _rounds(plan: Plan, measurements: Sequence[Measurement]) -> str:
+    begun = max((one.round for one in measurements), default=0)
+    return str(plan.rounds) if begun == plan.rounds else f"{begun}, for it was ended before the {plan.rounds} were done"
 
 
 def _processor() -> str:
@@ -236,7 +241,7 @@ def _shown(value: float | None, form: str) -> str:
 
 def record(plan: Plan, measurements: Sequence[Measurement]) -> None:
     """Put the figures of a run in place of the last one's."""
-    _record("goals", [*_heading(plan), *_goals(measurements)[2:]])
+    _record("goals", [*_heading(plan, measurements), *_goals(measurements)[2:]])
     _record("all", _lowered(markdown(plan, measurements).splitlines()[1:]))
 
 

@@ -404,9 +404,11 @@ def test_a_reader_that_met_very_many_heads_steps_aside_for_others(monkeypatch: p
     monkeypatch.setattr(time, "sleep", aside.append)
     pair = struct.pack("<HH2s2xI", 0x0008, 0x1115, b"SQ", 0xFFFF_FFFF) + _sequence_end()
     many = pair * (1024 * 1024 // len(pair))
-    reader = HeaderReader(EXPLICIT)
-    for start in range(0, len(many), 10_000):
-        reader.receive(memoryview(many[start : start + 10_000]))
+    for from_a_peer in (False, True):
+        assert not aside
+        reader = HeaderReader(EXPLICIT, from_a_peer=from_a_peer)
+        for start in range(0, len(many), 10_000):
+            reader.receive(memoryview(many[start : start + 10_000]))
     assert sum(aside) == pytest.approx(header.ASIDE * len(many), rel=0.02)
 
 
@@ -415,7 +417,7 @@ def test_a_reader_never_steps_aside_for_a_real_file(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(time, "sleep", aside.append)
     for path in shipped_files() + real_dose_reports():
         encoded, transfer_syntax, _, _ = file_seen_by_pydicom(path)
-        read(encoded, transfer_syntax)
+        HeaderReader(transfer_syntax, from_a_peer=True).receive(memoryview(encoded))
     assert not aside
 
 

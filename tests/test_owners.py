@@ -413,6 +413,25 @@ def test_a_folder_is_claimed_before_its_first_file_is_visible(store: Store, monk
     assert re.fullmatch(SUFFIXED, others[0].folders[1])  # type: ignore[attr-defined]
 
 
+def test_a_folder_that_another_process_claimed_is_looked_at_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from dcmstore.storage import files
+
+    give_name, met = files.give_name, []
+    with started(tmp_path) as ours, started(tmp_path) as other:
+
+        def name(source: str, target: str) -> None:
+            if target.endswith(".dcm") and not met:
+                met.append(target)
+                assert re.fullmatch(SUFFIXED, send(other, "1.2", "1.9.2", patient_id=b"PAT1").folders[1])
+            give_name(source, target)
+
+        monkeypatch.setattr(files, "give_name", name)
+        assert send(ours, "1.1", "1.9.1").folders[1] == "7"
+        assert send(other, "1.3", "1.9.1").folders[1] == "7"
+
+
 TURNS = 80
 _BRING = """
 import sys, time

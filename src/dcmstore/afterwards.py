@@ -53,18 +53,21 @@ class Afterwards:
         root_key: Callable[[str], str],
         wake: Callable[[], None],
         doubt: Callable[[], None],
+        is_doubted: Callable[[], bool],
         report: Callable[..., None],
     ) -> None:
         """`path` is that of the queue, which belongs to who has the folder `like` when it is made.
 
-        `wake` tells that there are jobs, and `doubt` that the queue seems to be damaged. `report` gets
-        `study.complete`, `study.reopened`, `job.not_made`, `queue.failed` and `queue.recovered`.
+        `wake` tells that there are jobs, and `doubt` that the queue seems to be damaged; while it `is_doubted`, it is
+        not kept open. `report` gets `study.complete`, `study.reopened`, `job.not_made`, `queue.failed` and
+        `queue.recovered`.
         """
         self.began, self.ended = associations.began, associations.ended
         self._new_tracker = new_tracker
         self._quiet = quiet
         self._planners = planners
         self._root_key = root_key
+        self._is_doubted = is_doubted
         self._report = report
         self._path = path
         self._failures = 0  # in a row
@@ -82,6 +85,8 @@ class Afterwards:
             self._follow(lambda connection: self._tracker.entered(connection, arrivals))
 
     def is_due(self, now: float) -> bool:
+        if self._is_doubted():
+            self._intake.close()  # so that another may be put in its place
         self._tracker.quiet = self._quiet()
         return self._tracker.is_due(now)
 
@@ -147,6 +152,8 @@ class Afterwards:
 def _counted(faults: Counter[tuple[str, str]], study: str) -> Iterator[None]:
     try:
         yield
+    except MemoryError:  # which passes, so it is tried again
+        raise
     except Exception as error:  # noqa: BLE001  a fence: what is stored is entered, whatever is done about it
         faults[study, f"{type(error).__name__}: {error}"] += 1
 

@@ -134,6 +134,7 @@ class FollowUp:
             self._root_key,
             lambda: self._runner.wake(),
             lambda: self._runner.doubt(),
+            lambda: self._runner.is_doubted,
             self._report,
         )
 
@@ -164,7 +165,8 @@ class FollowUp:
             lambda ae_title: peers.by_ae_title(self._settings().peers).get(ae_title),
             lines,
         )
-        service = CommitmentService(Promises(self._path, self._like, self.wake).add, reporter.obstacle, lines)
+        promises = Promises(self._path, self._like, self.wake, lambda: self._runner.doubt())
+        service = CommitmentService(promises.add, reporter.obstacle, lines)
         checker = Checker(
             lambda: wiring.index_database(self._configuration),
             lambda: wiring.index_roots(self._settings()),

@@ -26,6 +26,7 @@ PORT_ADVICE = "perhaps dcmstore is running already; else end the other program o
 OTHER_FILES = MAX_UNASSOCIATED + 64  # beside those of associations: silent peers, log, locks, journal, libraries
 
 _EVERY_ADDRESS = ("", "0.0.0.0", "::")  # of `bind`
+_NOBODYS = {socket.AF_INET: "192.0.2.1", socket.AF_INET6: "2001:db8::1"}  # RFC 5737, RFC 3849: for documents only
 _UNLIMITED = sys.maxsize
 
 
@@ -186,7 +187,17 @@ def _places_of(host: str, *, looks_up: bool) -> list[tuple[int, tuple[Any, ...]]
 
 
 def _is_here(family: int, place: tuple[Any, ...]) -> bool:
-    """True for an address of this machine: only there a socket can be bound. Nothing is sent."""
+    """True for an address of this machine: only there a socket can be bound. Nothing is sent.
+
+    Where a system lets anybody bind to what is not there (net.ipv4.ip_nonlocal_bind), only what leads back is known.
+    """
+    address = address_of(str(place[0]))
+    if address is not None and address.is_loopback:
+        return True
+    return _can_bind(family, place) and not _can_bind(family, (_NOBODYS[socket.AddressFamily(family)], *place[1:]))
+
+
+def _can_bind(family: int, place: tuple[Any, ...]) -> bool:
     try:
         with socket.socket(family, socket.SOCK_DGRAM) as bound:
             bound.bind(place)

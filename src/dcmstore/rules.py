@@ -46,9 +46,14 @@ def _root(value: str) -> str:
     return value
 
 
+def _ae_title(value: str) -> str:
+    values.ae_title(value.replace("*", "") or "*")  # which stands for nothing, too
+    return value
+
+
 _TERMS = {
     "modality": _Term("modality", _modality, "a modality, such as CT"),
-    "ae": _Term("calling_ae_title", values.ae_title, f"an AE title of a sender, {values.AE_TITLE_ALLOWED}"),
+    "ae": _Term("calling_ae_title", _ae_title, f"an AE title of a sender, {values.AE_TITLE_ALLOWED}"),
     "host": _Term("host", _host, "an address of a sender, such as 192.0.2.7 or 192.0.2.*, no name and no network"),
     "class": _Term("sop_class_uid", _sop_class, "a SOP Class UID, such as 1.2.840.10008.5.1.4.1.1.2"),
     "root": _Term("root_key", _root, f"{IMAGES} or {DOSE_REPORTS}"),

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import re
 import secrets
 import sqlite3
 import sys
@@ -30,6 +31,7 @@ _ADVICE = (
 # Only these say that the file itself is no database any more: all else may pass, or is the fault of something else.
 _DAMAGE = frozenset((sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB))
 _PRIMARY = 0xFF  # of a result code; what is above says more
+_FAILURE = re.compile(r"error code=(\d+)")  # where integrity_check could not read, which it reports and does not raise
 
 
 class SqliteTrouble(DcmStoreError):
@@ -119,11 +121,14 @@ class SqliteFile:
             return connection.execute(question).all()
 
     def examine(self) -> None:
-        """Look at all of it: raises the trouble that it is damaged. Takes seconds for 100 MB."""
+        """Look at all of it: raises what is wrong with it, or why nobody can say. Takes seconds for 100 MB."""
         with self.troubles():
             said = str(self._raw("PRAGMA integrity_check(1)")[0][0])
         if said != "ok":
             reason = said.splitlines()[-1]
+            failure = _FAILURE.search(reason)
+            if failure and int(failure[1]) & _PRIMARY not in _DAMAGE:
+                raise self._contents.trouble(self.path, reason, "see to that disk or share")
             raise self._contents.trouble(self.path, reason, self._contents.if_damaged, is_damaged=True)
 
     @property
@@ -166,19 +171,29 @@ class SqliteFile:
                 connection.execute(state.insert().values(name="schema", value=self._contents.schema))
                 connection.execute(state.insert().values(name="made", value=secrets.token_hex(16)))
                 self.is_new = True
-            self._require_tables()
-            found = {row[0]: row[1] for row in connection.execute(select(state))}
+            there = self._require_some_table()
+            found = {row.name: row.value for row in connection.execute(select(state))} if self._has_state() else {}
         schema, self.made = found.get("schema"), found.get("made", "")
+        if schema in (None, self._contents.schema):
+            self._require_tables(there)
         if schema != self._contents.schema:
             reason = f"has the format {schema}, and this version of dcmstore has {self._contents.schema}"
             advice, is_other = self._contents.if_other_format or self._contents.if_damaged, schema is not None
             raise self._contents.trouble(self.path, reason, advice, is_damaged=True, is_other_format=is_other)
 
-    def _require_tables(self) -> None:
-        """Raise the trouble where it is a database of something else, or one that lost a table."""
+    def _require_some_table(self) -> set[str]:
         there = {row[0] for row in self._raw("SELECT name FROM sqlite_master WHERE type = 'table'")}
         if not there:  # as whoever makes it left it a moment ago
             raise self._contents.trouble(self.path, *self._contents.if_absent)
+        return there
+
+    def _has_state(self) -> bool:
+        """True where it may be of another version, whatever its other tables are."""
+        state = self._contents.state
+        return set(state.columns.keys()) <= {row[1] for row in self._raw(f'PRAGMA table_info("{state.name}")')}
+
+    def _require_tables(self, there: set[str]) -> None:
+        """Raise the trouble where it is a database of something else, or one that lost a table."""
         if missing := sorted(self._contents.state.metadata.tables.keys() - there):
             reason = f"has no table {missing[0]}"
             raise self._contents.trouble(self.path, reason, self._contents.if_damaged, is_damaged=True)

@@ -232,7 +232,7 @@ class _Worker:
         self._log.flush()
         self._apply(use.configuration.settings)
         self._opening.add(use.generation)
-        threading.Thread(target=self._opened, args=(use,), name="opening", daemon=True).start()
+        _beside(lambda: self._opened(use), "opening")
 
     def _opened(self, use: messages.Use) -> None:
         result: _Generation | _CannotServe = _CannotServe("a fault of dcmstore; its traceback is on standard error")
@@ -299,11 +299,12 @@ class _Worker:
                 self._serve(*self._waiting.pop(connection))
 
     def _retire(self, number: int) -> None:
-        if number in self._opening:
+        if number in self._opening:  # nothing came of them, so what was in force before is as ready as ever
             self._opening.remove(number)
+            self._telling.tell(messages.Ready(number))
         else:
             _close(self._generations.pop(number).store)
-        if self._generations:  # what was told last may have come to nothing
+        if self._generations and not self._opening:  # what was told last may have come to nothing
             self._apply(self._generations[max(self._generations)].settings)
 
     def _apply(self, settings: Settings) -> None:
@@ -363,8 +364,16 @@ class _Worker:
 
 
 def _close(store: Store) -> None:
-    """On a thread of its own, for the share that it was on may be slow, or gone."""
-    threading.Thread(target=store.close, name="closing", daemon=True).start()
+    """The share that it was on may be slow, or gone."""
+    _beside(store.close, "closing")
+
+
+def _beside(do: Callable[[], None], name: str) -> None:
+    """On a thread of its own, or where the system gives no more of them, here."""
+    try:
+        threading.Thread(target=do, name=name, daemon=True).start()
+    except RuntimeError:
+        do()
 
 
 def main() -> int:

@@ -76,6 +76,14 @@ def test_a_request_that_was_given_up_is_none_that_waits(path: str) -> None:
     assert take(path) == OTHER
 
 
+def test_a_damaged_queue_is_doubted(path: str) -> None:
+    doubts: list[None] = []
+    Path(path).write_bytes(b"no database" * 1000)
+    with pytest.raises(QueueTrouble):
+        Promises(path, "", lambda: None, lambda: doubts.append(None)).add(ASKED)
+    assert doubts == [None]
+
+
 def test_a_queue_that_can_not_be_written_is_told(tmp_path: Path) -> None:
     woken: list[None] = []
     with pytest.raises(QueueTrouble):

@@ -115,7 +115,6 @@ def test_the_environment_has_every_fact() -> None:
     ("line", "signs"),
     [
         ("tool {path} | cat > /tmp/x", ["|"]),
-        ("tool {path}|cat", ["|"]),
         ("tool {path} || other", ["||"]),
         ("cd /x && tool {path}", ["&&"]),
         ("tool {path} > /tmp/x", [">"]),
@@ -148,6 +147,8 @@ def test_single_quotes_are_told(line: str) -> None:
         "sh -c \"cat < x | y > z; echo $HOME 'a b' && `date`\"",
         'find {folder} -exec tool {} ";"',
         "curl http://host/?a=1&b=2 O'Brien a;b 100$ x~y %j_%s *.dcm #1 !x",
+        "tool --sep=| --fields=a|b",
+        "ssh nas cp {path} /in && touch '/in/ok'",
         "cmd /c copy {path} D:\\x > NUL",
         "C:\\Windows\\System32\\PowerShell.exe -Command & {path}",
     ],

@@ -36,7 +36,12 @@ class Events:
     def __init__(self, *events: Event) -> None:
         self.events = events
 
+    quiet = 0.0
+
     def resume(self, connection: Connection) -> None: ...
+
+    def is_due(self, now: float) -> bool:
+        return False
 
     def entered(self, connection: Connection, arrivals: Iterable[Arrival]) -> Sequence[Event]:
         return self.events
@@ -53,6 +58,7 @@ def plan(facts: Facts) -> list[Job]:
 class Place:
     def __init__(self, path: Path, *events: Event, planners: Sequence[Planner] = (plan,)) -> None:
         self.told: Told = []
+        self.is_doubted = False
         self.doubts: queue.SimpleQueue[None] = queue.SimpleQueue()
         self.afterwards = Afterwards(
             str(path),
@@ -64,6 +70,7 @@ class Place:
             lambda _: "images",
             lambda: None,
             lambda: self.doubts.put(None),
+            lambda: self.is_doubted,
             lambda event, **facts: self.told.append((event, facts)),
         )
 
@@ -125,6 +132,16 @@ def test_a_damaged_queue_is_doubted_and_told_when_nobody_puts_it_aside(path: Pat
         place.afterwards.look(0.0)
     place.close()
     assert [event for event, _ in place.told] == ["queue.failed"]
+
+
+def test_a_queue_that_is_doubted_is_not_kept_open(path: Path) -> None:
+    place = Place(path, COMPLETE)
+    place.afterwards.look(0.0)
+    assert path.with_name(f"{path.name}-wal").exists()
+    place.is_doubted = True
+    place.afterwards.is_due(0.0)
+    assert not path.with_name(f"{path.name}-wal").exists()
+    place.close()
 
 
 def at_fault(facts: Facts) -> Iterator[Job]:

@@ -121,6 +121,13 @@ def test_a_pause_of_the_target_is_when_it_is_tried(filled: Queue, run: Run) -> N
     filled.failed(forward, "down", START, until)
     told = printing.local(entries.moment(until))
     assert run("queue")[1].count(told) == 2
+    assert json.loads(run("queue", json=True)[1])[0]["paused_until"] == entries.moment(until)
+
+
+def test_a_pause_that_is_over_is_none(filled: Queue, run: Run) -> None:
+    forward = next(queued for queued in waiting(filled) if queued.job.key == "3")
+    filled.failed(forward, "down", START, START + 200)
+    assert json.loads(run("queue", json=True)[1])[0]["paused_until"] == ""
 
 
 def test_what_waits_is_shown_with_its_id(filled: Queue, run: Run) -> None:

@@ -1,5 +1,7 @@
 """What is to be done survives, comes once, and in order."""
 
+import contextlib
+import errno
 import os
 import sqlite3
 from collections.abc import Callable
@@ -8,9 +10,10 @@ from pathlib import Path
 import pytest
 from sqlalchemy import Column, MetaData, Table, event, select
 
-from dcmstore.jobs import damage, overview
+from dcmstore.jobs import damage, overview, replacing, tables
 from dcmstore.jobs.queue import Queue, QueueTrouble
 from dcmstore.jobs.rows import Queued
+from dcmstore.storage import files
 from tests.index.support import locked
 from tests.jobs.support import START, job, next_keys, waiting
 
@@ -328,6 +331,77 @@ def test_a_queue_of_another_format_is_not_touched(opened: Queue, path: Path) -> 
     assert path.exists()
 
 
+def lacking(path: Path) -> float | None:
+    with contextlib.closing(Queue(str(path))) as queue:
+        found = queue.rows(select(tables.state.c.value).where(tables.state.c.name == tables.LACKS))
+    return float(found[0][0]) if found else None
+
+
+def names(path: Path) -> list[str]:
+    return sorted(one.name for one in path.parent.glob(f"{path.name}*"))
+
+
+def test_a_queue_of_another_version_may_have_other_tables(opened: Queue, path: Path) -> None:
+    with opened.transaction() as connection:
+        connection.exec_driver_sql("UPDATE state SET value = '0' WHERE name = 'schema'")
+        connection.exec_driver_sql("PRAGMA defer_foreign_keys = 1")
+        connection.exec_driver_sql("DROP TABLE targets")
+    with pytest.raises(QueueTrouble, match="format 0") as caught:
+        Queue(str(path))
+    assert caught.value.is_other_format
+
+
+def test_what_this_run_has_written_says_nothing_of_what_was_lost_before(path: Path) -> None:
+    path.write_bytes(b"no database" * 1000)
+    os.utime(path, (START, START))
+    assert damage.put_aside(str(path), "", 1.0, START + 60, START - 900) is not None
+    assert lacking(path) == START - 900 - damage.SLACK
+
+
+@pytest.mark.parametrize("suffix", ["-wal", "", "-new"])
+def test_what_cant_be_put_aside_stays_and_the_next_attempt_goes_on(
+    path: Path, monkeypatch: pytest.MonkeyPatch, suffix: str
+) -> None:
+    path.write_bytes(b"no database" * 1000)
+    path.with_name(f"{path.name}-wal").write_bytes(b"no wal")
+    os.utime(path, (START, START))
+    os.utime(path.with_name(f"{path.name}-wal"), (START, START))
+    give_name = files.give_name
+
+    def refuse(source: str, target: str) -> None:
+        if source == f"{path}{suffix}":
+            raise PermissionError(errno.EACCES, "Permission denied")
+        give_name(source, target)
+
+    monkeypatch.setattr(damage, "_trouble_of", lambda *_: QueueTrouble(str(path), "damaged", "", is_damaged=True))
+    with monkeypatch.context() as patch:
+        patch.setattr(files, "give_name", refuse)
+        with pytest.raises(QueueTrouble, match="can't be put aside: Permission denied"):
+            damage.put_aside(str(path), "", 1.0, START + 60)
+    assert names(path) == [path.name, f"{path.name}-new", f"{path.name}-wal"]
+    os.utime(path, (START + 7, START + 7))
+    aside = damage.put_aside(str(path), "", 1.0, START + 60)
+    assert aside is not None
+    assert names(path) == [path.name, Path(aside.path).name, f"{Path(aside.path).name}-wal"]
+    assert lacking(path) == START - damage.SLACK
+
+
+def test_a_new_queue_that_a_crash_kept_from_its_place_gets_there(path: Path) -> None:
+    damage._make_new(str(path), "", 1.0, START)
+    replacing.finish(str(path))
+    assert names(path) == [path.name]
+    assert lacking(path) == START
+
+
+def test_a_disk_that_cant_be_read_is_no_damage(opened: Queue, monkeypatch: pytest.MonkeyPatch) -> None:
+    said = "*** in database main ***\nTree 4 page 7: unable to get the page. error code={}"
+    for code, is_damaged in ((10, False), (266, False), (11, True)):
+        monkeypatch.setattr(opened, "_raw", lambda _, code=code: [(said.format(code),)])
+        with pytest.raises(QueueTrouble, match="error code=") as caught:
+            opened.examine()
+        assert caught.value.is_damaged == is_damaged
+
+
 def test_a_damaged_queue_is_put_aside_whole(opened: Queue, path: Path) -> None:
     opened.add([job(f"{number}", order=f"{number}", text="x" * 500) for number in range(500)], START)
     opened.close()
@@ -337,10 +411,10 @@ def test_a_damaged_queue_is_put_aside_whole(opened: Queue, path: Path) -> None:
     os.utime(path, (START, START))
     aside = damage.put_aside(str(path), "", 1.0, START + 60)
     assert aside is not None
-    assert aside.lacks == START - damage.SLACK
+    assert lacking(path) == START - damage.SLACK
     assert Path(aside.path).read_bytes() == bytes(content)
     assert Path(aside.path).name.startswith("DcmStore.queue-damaged-2023111")
-    assert not path.exists()
+    assert names(path) == [path.name, Path(aside.path).name]
 
 
 def test_what_was_put_aside_is_never_replaced(path: Path) -> None:

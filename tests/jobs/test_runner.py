@@ -20,6 +20,7 @@ from dcmstore.jobs.queue import Queue, QueueTrouble
 from dcmstore.jobs.runner import Runner
 from dcmstore.jobs.work import Job, JobFailed
 from dcmstore.jobs.workers import Workers
+from dcmstore.storage import files
 from tests.index.support import locked
 from tests.jobs.support import START, WAIT, Hands, Kept, job, next_keys, waiting
 from tests.support import wait_until as wait_for
@@ -386,7 +387,6 @@ def test_a_damaged_queue_is_put_aside_and_told_and_a_new_one_is_used(path: Path)
     facts = kept.heard("queue.damaged")
     assert (facts["path"], facts["reason"]) == (str(path), "file is not a database")
     assert Path(str(facts["put_aside"])).read_bytes() == b"no database" * 1000
-    kept.heard("queue.recovered")
     intake = Intake(str(path), "", kept.runner.wake)
     intake.add([job("1")])
     intake.close()
@@ -429,7 +429,7 @@ def test_a_damaged_queue_that_cant_be_put_aside_is_told(path: Path, monkeypatch:
     path.write_bytes(b"no database" * 1000)
     kept = Kept(path, {"hook": Hands()})
     with monkeypatch.context() as patch:
-        patch.setattr(os, "rename", refuse)
+        patch.setattr(files, "give_name", refuse)
         kept.runner.start()
         assert "not a database, and it can't be put aside: Permission denied" in str(
             kept.heard("queue.failed")["reason"]
@@ -464,6 +464,44 @@ def test_damage_that_a_second_look_does_not_find_is_told_as_it_is(
         place.kept.runner.wake()
         assert "malformed" in str(place.kept.heard("queue.failed")["reason"])
     place.kept.heard("queue.recovered")
+
+
+def test_damage_that_comes_behind_another_failure_is_put_aside(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    failed = threading.Event()
+
+    def fail(opener: opening.Opener) -> Queue:
+        if not failed.is_set():
+            failed.set()
+            raise QueueTrouble(str(path), "away", "")
+        return queue(opener)
+
+    queue = opening.Opener.queue
+    monkeypatch.setattr(opening.Opener, "queue", fail)
+    path.write_bytes(b"no database" * 1000)
+    kept = Kept(path, {})
+    kept.runner.start()
+    kept.heard("queue.failed")
+    kept.heard("queue.damaged")
+    kept.heard("queue.recovered")
+    assert kept.runner.close(WAIT)
+
+
+def test_what_is_news_is_told_although_the_queue_made_trouble(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    place.add(job("1"))
+    place.hook.next()
+    with monkeypatch.context() as patch:
+        patch.setattr(Queue, "dead", lambda _, __: 1 / 0)
+        place.hook.fail("1", "refused", is_final=True)
+        place.kept.heard("queue.failed")
+    assert place.kept.heard("job.dead")["dead"] == 1
+    place.kept.heard("queue.recovered")
+
+
+def test_a_pause_of_a_run_that_is_over_counts_no_more(place: Place) -> None:
+    place.opened.add([job("1", kind="forward")], START)
+    place.opened.failed(waiting(place.opened)[0], "down", START, START + 200)
+    place.look()
+    assert place.opened.pauses() == {}
 
 
 def broken(queue: Queue) -> None:

@@ -136,10 +136,10 @@ def _told(count: int, what: str) -> int:
 
 
 def _show(shown: Sequence[_Shown], *, is_json: bool) -> int:
+    now = time.time()
     if is_json:
-        printing.write_json(list(map(_record, shown)), sys.stdout)
+        printing.write_json([_record(of_target, now) for of_target in shown], sys.stdout)
     elif shown:
-        now = time.time()
         _print(_HEADS, [_row(of_target, now) for of_target in shown])
         waiting = [_waiting_row(job, of_target, now) for of_target in shown for job in of_target.waiting]
         dead = [_dead_row(job) for of_target in shown for job in of_target.dead]
@@ -182,11 +182,15 @@ def _next_try(due_at: float | None, summary: "Summary", now: float) -> str:
     """When a job is tried, as far as one can know: a receiver that has enough to do, or does not run, is later."""
     if due_at is None:
         return ""
-    pause = summary.paused_until or 0.0
-    if not now < pause <= now + patience.PAUSES[-1]:
-        pause = 0.0  # over, or the clock was set back
+    pause = _pause(summary, now) or 0.0
     due_at = 0.0 if patience.is_due(due_at, now) else due_at
     return _local(max(due_at, pause)) if due_at or pause else "now"
+
+
+def _pause(summary: "Summary", now: float) -> float | None:
+    """Until when its target is left alone; None where that is over, or the clock was set back."""
+    pause = summary.paused_until
+    return pause if pause is not None and now < pause <= now + patience.PAUSES[-1] else None
 
 
 def _cut(reason: str) -> str:
@@ -204,7 +208,7 @@ def _local(seconds: float | None) -> str:
 # --- for a program -------------------------------------------------------------------------------
 
 
-def _record(shown: _Shown) -> dict[str, Any]:
+def _record(shown: _Shown, now: float) -> dict[str, Any]:
     summary = shown.summary
     return {
         "kind": summary.target.kind,
@@ -214,7 +218,7 @@ def _record(shown: _Shown) -> dict[str, Any]:
         "dead": summary.dead,
         "oldest": _moment(summary.oldest),
         "next_try": _moment(summary.next_try),
-        "paused_until": _moment(summary.paused_until),
+        "paused_until": _moment(_pause(summary, now)),
         "last_reason": summary.reason,
         "waiting_jobs": [
             {**_job_record(job), "due": _moment(job.due_at), "is_next": job.is_next} for job in shown.waiting

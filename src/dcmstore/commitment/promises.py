@@ -21,16 +21,18 @@ if TYPE_CHECKING:
 class Promises:
     """Puts requests into the queue at `path`, which belongs to who has the folder `like` when it is made.
 
-    `wake` tells whoever does the jobs. For any thread and any process; each time with the queue opened anew.
+    `wake` tells whoever does the jobs, and `doubt` that the queue seems to be damaged. For any thread and any process;
+    each time with the queue opened anew.
     """
 
     path: str
     like: str
     wake: Callable[[], None]
+    doubt: Callable[[], None] = lambda: None
 
     def add(self, asked: Asked) -> None:
         """A duplicate is marked as one. Raises QueueTrouble."""
-        with contextlib.closing(Intake(self.path, self.like, self.wake)) as intake:
+        with contextlib.closing(Intake(self.path, self.like, self.wake, doubt=self.doubt)) as intake:
             intake.plan(_plan_of(asked))
 
 

@@ -29,10 +29,11 @@ _UTF_8 = b"ISO_IR 192"
 _BATCH_FILES = (".bat", ".cmd")
 _WORD = re.compile(r'(?:[^\s"]|"[^"]*")+')
 _QUOTED = re.compile(r'"[^"]*"')
-_OPERATOR = re.compile(r"\|\|?|&&|[0-9]?(?:>>?|<<?)|[&;]$|`")
+_OPERATOR = re.compile(r"^(?:\|\|?|&&?)$|^[0-9]?(?:>>?|<<?)|;$|`")  # within a word, they are text
 _EXPANSION = re.compile(r"\$(?:\w+|[({])|^~[/\\]")
 _SINGLE_QUOTE = re.compile(r"(?<!\w)'|'(?!\w)")  # else an apostrophe
-_READS_ARGUMENTS_AS_SHELL = re.compile(r"(?:.*[/\\])?(?:cmd|powershell|pwsh)(?:\.exe)?", re.IGNORECASE)
+# With these, a shell here or on another machine gets the arguments as one line.
+_READS_ARGUMENTS_AS_SHELL = re.compile(r"(?:.*[/\\])?(?:cmd|powershell|pwsh|ssh|plink|wsl)(?:\.exe)?", re.IGNORECASE)
 _SAFE_FOR_BATCH = re.compile(r"[\w .:\\/~()@#+-]*")  # neither a sign of cmd.exe's nor one that ends an argument
 
 

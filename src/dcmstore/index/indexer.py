@@ -205,7 +205,7 @@ class Indexer:
     @property
     def _is_time_to_look(self) -> bool:
         """True where something is due because time has passed; not while a walk may find a part of it."""
-        if self._follower is None or not self._is_whole or self._lost is not None:
+        if self._follower is None or not self._is_whole:
             return False
         return self._follower.is_due(self._known_up_to())
 
@@ -334,7 +334,7 @@ class Indexer:
         if self._lost is None:
             return
         note, reason = self._lost
-        advice = "let the user that runs dcmstore read it, or see to that disk; then `dcmstore reindex` enters it"
+        advice = "let the user that runs dcmstore read it, or see to that disk; the next start then enters it"
         facts = {"root": note.root, "path": note.path, "files": self._lost_files}
         self._report("index.unread", **facts, reason=f"{reason}; {advice}")
         self._lost, self._lost_files, self._lost_told = None, 0, time.monotonic()

@@ -28,7 +28,7 @@ class Outcomes:
         return self._circuits.setdefault((target.kind, target.name), Circuit())
 
     def write(self, queue: Queue, ended: Ended, now: float) -> None:
-        """Raises QueueTrouble; then nothing was written, and nothing told."""
+        """Raises QueueTrouble; then nothing was told, and it is to be written once more."""
         queued, failure = ended.task.queued, ended.failure
         if failure is None:
             self._done(queue, queued, ended.seconds, now)
@@ -57,8 +57,8 @@ class Outcomes:
     def _died(self, queue: Queue, queued: Queued, failure: JobFailed, now: float, pause: float | None) -> None:
         reason = str(failure)
         queue.died(queued, reason, now, pause)
+        dead = queue.dead(queued.target)  # first, for it may raise, and what is news counts as told
         if self.circuit(queued.target).is_news_of_one(f"dead: {reason}", now):
-            dead = queue.dead(queued.target)
             self._tell("job.dead", queued, attempts=queued.attempts + 1, reason=reason, dead=dead)
 
     def _failed(self, queue: Queue, queued: Queued, failure: JobFailed, now: float, pause: float | None) -> None:
@@ -66,8 +66,8 @@ class Outcomes:
         delay = patience.of(queued.target.kind).delay(queued.attempts + 1)
         queue.failed(queued, reason, now + delay, pause)
         circuit = self.circuit(queued.target)
+        waiting = queue.waiting(queued.target)  # first, as above
         if circuit.is_news_of_one(reason, now) if failure.is_about_one else circuit.is_news(reason):
-            waiting = queue.waiting(queued.target)
             self._tell("job.failed", queued, reason=reason, again_in=f"{delay:g} s", waiting=waiting)
 
     def _tell(self, event: str, queued: Queued, **facts: object) -> None:

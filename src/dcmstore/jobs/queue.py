@@ -7,7 +7,7 @@ from sqlalchemy.dialects.sqlite import insert
 
 from dcmstore.jobs import rows, tables
 from dcmstore.jobs.rows import Queued, Target
-from dcmstore.jobs.tables import BEHIND, DEAD, LACKS, NEXT, jobs, targets
+from dcmstore.jobs.tables import BEHIND, DEAD, LACKS, NEXT, jobs, state, targets
 from dcmstore.jobs.work import Job
 from dcmstore.sqlite import Contents, SqliteFile, SqliteTrouble
 
@@ -74,10 +74,18 @@ class Queue(SqliteFile):
         """Until when which targets are left alone, by their rows."""
         return rows.pauses(self.rows(rows.PAUSES))
 
-    def lacks(self, since: float) -> None:
-        """Of what was stored since then, a queue that was here before may have had no jobs."""
+    def end_pauses(self) -> None:
+        """Those of a run that is over: the next one knows nothing of them, and tries everything."""
         with self.transaction() as connection:
-            connection.execute(rows.set_state(LACKS, repr(since)))
+            connection.execute(rows.END_PAUSES)
+
+    def lacks(self, since: float) -> None:
+        """Of what was stored since then, a queue that was here before may have had no jobs; the earliest stays."""
+        question = select(state.c.value).where(state.c.name == LACKS)
+        with self.transaction() as connection:
+            said = connection.execute(question).scalar_one_or_none()
+            earliest = since if said is None else min(since, float(said))
+            connection.execute(rows.set_state(LACKS, repr(earliest)))
 
     # --- what became of it -----------------------------------------------------------------------
 

@@ -124,7 +124,9 @@ def tell(job: Queued, reason: str) -> Update:
 
 # --- the state of the queue ----------------------------------------------------------------------
 
-PAUSES = select(state).where(state.c.name.startswith(f"{PAUSE} "))
+_IS_PAUSE = state.c.name.startswith(f"{PAUSE} ")
+PAUSES = select(state).where(_IS_PAUSE)
+END_PAUSES = delete(state).where(_IS_PAUSE)
 
 
 def set_state(name: str, value: str) -> Insert:

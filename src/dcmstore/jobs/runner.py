@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from dcmstore.errors import DcmStoreError
-from dcmstore.jobs import patience
+from dcmstore.jobs import patience, replacing
 from dcmstore.jobs.opening import PATIENCE, Opener, is_damage
 from dcmstore.jobs.outcomes import Outcomes, Report
 from dcmstore.jobs.work import Handler
@@ -35,8 +35,8 @@ class Runner:
 
     Reports with facts as keywords: `job.done` and `job.fault` each time; `job.failed` once for a target and reason
     until a job of that target is done, which `job.recovered` tells; `job.dead`, and `job.failed` of what says nothing
-    of the target, once an hour for a target and reason; `queue.failed`, `queue.recovered`, and `queue.damaged` when it
-    has put a damaged queue aside.
+    of the target, once an hour for a target and reason; `queue.failed`, `queue.recovered` where that was told, and
+    `queue.damaged` when it has put a damaged queue aside. Make it before anybody opens the queue.
     """
 
     def __init__(
@@ -53,6 +53,9 @@ class Runner:
         self._like = like
         self._report = report
         self._clock = clock
+        replacing.finish(path)
+        written = replacing.last_written(path)
+        self._written = clock() if written is None else written  # by a run before this one
         self._opener = Opener(path, like)
         self._woken = threading.Event()
         self._is_closing = threading.Event()
@@ -63,7 +66,8 @@ class Runner:
         self._failures = 0
         self._told = ""
         self._is_doubted = threading.Event()
-        self._lacks: float | None = None  # what the new queue has to be told of the one that was damaged
+        self._was_examined = False  # and found good, since it worked
+        self._has_begun = False
         self._thread = threading.Thread(target=self._run, name="jobs", daemon=True)
 
     def start(self) -> None:
@@ -79,6 +83,11 @@ class Runner:
         """The queue seems to be damaged: have a look. For any thread; never waits, never raises."""
         self._is_doubted.set()
         self._woken.set()
+
+    @property
+    def is_doubted(self) -> bool:
+        """True while it is to be put aside if it is damaged: on Windows nobody may have it open then."""
+        return self._is_doubted.is_set()
 
     def close(self, timeout: float, let_go: Callable[[], None] = lambda: None) -> bool:
         """Begin nothing more, and wait for what is in hand; return false where some of it is left for the next start.
@@ -122,15 +131,15 @@ class Runner:
         except Exception as error:  # noqa: BLE001  a fence: whatever a database does, receiving goes on
             self._failed(error)
             return None
-        if self._failures:
+        if self._told:
             self._report("queue.recovered", path=self._path)
-        self._failures, self._told = 0, ""
+        self._failures, self._told, self._was_examined = 0, "", False
         return seconds
 
     def _failed(self, error: Exception) -> None:
         self._failures += 1
         self._opener.close()  # so that another may be put in its place
-        if self._failures == 1 and is_damage(error):
+        if is_damage(error) and not self._was_examined:
             self._is_doubted.set()
             return  # what is the matter will be told when all of it was looked at
         reason = str(error) if isinstance(error, DcmStoreError) else f"{type(error).__name__}: {error}"
@@ -145,13 +154,13 @@ class Runner:
         self._opener.close()
         self._is_doubted.clear()
         try:
-            aside = damage.put_aside(self._path, self._like, PATIENCE, self._clock())
+            aside = damage.put_aside(self._path, self._like, PATIENCE, self._clock(), self._written)
         except DcmStoreError:
             self._is_doubted.set()
             raise
         if aside is None:
+            self._was_examined = True
             return
-        self._lacks = aside.lacks
         self._report(
             "queue.damaged",
             path=self._path,
@@ -169,9 +178,9 @@ class Runner:
             self._put_aside()
         self._settle()
         queue = self._opener.queue()
-        if self._lacks is not None:
-            queue.lacks(self._lacks)
-            self._lacks = None
+        if not self._has_begun:
+            queue.end_pauses()
+            self._has_begun = True
         now, pauses = self._clock(), queue.pauses()
         waits = [LOOK]
         due: list[tuple[int, float, Queued]] = []

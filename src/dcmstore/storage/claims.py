@@ -13,7 +13,7 @@ import os
 from dcmstore.storage import files
 from dcmstore.storage.incoming import CLAIM, IncomingFolder
 
-_NOBODY = ""
+TRIES = 10  # to take a claim that others take and let go in the same moments
 
 
 class Claims:
@@ -31,26 +31,25 @@ class Claims:
         """
         path = os.path.join(self._incoming.path, _digest(os.path.relpath(folder, self._root)) + CLAIM)
         owner = _digest(identity)
-        written = self._write(owner)
+        written, descriptor = self._incoming.create()
         try:
-            while (taken_by := _owner_of(path)) == _NOBODY:
+            try:
+                files.write_all(descriptor, (self._incoming.claim_of(owner),))
+            finally:
+                os.close(descriptor)
+            for _ in range(TRIES):
+                taken_by = _owner_of(path)
+                if taken_by is not None:
+                    return taken_by == owner
                 with contextlib.suppress(FileExistsError):
                     files.give_name(written, path)
+                    written = ""
                     self.held[folder] = path
                     return True
         finally:
-            if folder not in self.held:
+            if written:
                 os.unlink(written)
-        return taken_by == owner
-
-    def _write(self, owner: str) -> str:
-        """A claim that has no name yet."""
-        written, descriptor = self._incoming.create()
-        try:
-            files.write_all(descriptor, (self._incoming.claim_of(owner),))
-        finally:
-            os.close(descriptor)
-        return written
+        return False
 
     def let_go(self, folder: str) -> None:
         """A file is in it, or it is not wanted any more. Harmless where it is not held."""
@@ -64,12 +63,15 @@ class Claims:
             self.let_go(folder)
 
 
-def _owner_of(path: str) -> str:
+def _owner_of(path: str) -> str | None:
+    """Who has a claim, None where there is no such claim. One that can't be read is somebody else's."""
     try:
         with files.open_to_read(path) as file:
-            return file.read().decode("ascii").rpartition(" ")[2]
+            return file.read().decode("ascii", "replace").rpartition(" ")[2]
     except FileNotFoundError:
-        return _NOBODY
+        return None
+    except OSError:
+        return ""
 
 
 def _digest(text: str) -> str:

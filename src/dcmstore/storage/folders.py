@@ -49,11 +49,13 @@ class FolderTree:
 
     def settle(self, folder: str) -> None:  # hot: bench
         """A file is in this folder: whose it and those above it are is plain to see from now on."""
-        if self._claims.held:
+        if not self._claims.held:
+            return
+        settled = [held for held in list(self._claims.held) if folder == held or folder.startswith(held + os.sep)]
+        if settled:
             with self._owners.lock:
-                for claimed in list(self._claims.held):
-                    if folder == claimed or folder.startswith(claimed + os.sep):
-                        self._claims.let_go(claimed)
+                for claimed in settled:
+                    self._claims.let_go(claimed)
 
     def close(self) -> None:
         with self._owners.lock:

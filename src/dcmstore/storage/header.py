@@ -99,10 +99,11 @@ class HeaderReader:
     `transfer_syntax` is a UID; a private one is read as Explicit VR Little Endian, which all newer ones are.
     With `with_title` the reader goes on to the code of a structured report's title (Concept Name Code Sequence).
     A data set that plainly has the other VR or byte order than its transfer syntax says is read as it is; when
-    complete, `found_transfer_syntax` is what one that is not compressed is in.
+    complete, `found_transfer_syntax` is what one that is not compressed is in. One `from_a_peer` steps aside where it
+    has very many heads, so that the others are served; what lies on disk is looked at by who may hold them up.
     """
 
-    def __init__(self, transfer_syntax: str, *, with_title: bool = False) -> None:
+    def __init__(self, transfer_syntax: str, *, with_title: bool = False, from_a_peer: bool = False) -> None:
         self.values: dict[int, bytes] = {}
         self.is_complete = False
         self.found_transfer_syntax = transfer_syntax
@@ -116,6 +117,7 @@ class HeaderReader:
         self._kept = b""  # an element that is not complete yet
         self._skip = 0  # bytes of an unwanted value still to come
         self._walked = 0
+        self._from_a_peer = from_a_peer
         self._atoned = 0  # of what was walked, that for which it has stepped aside
         self._seen = 0
         self._claimed = 0  # where the element ends at which the header ended
@@ -195,11 +197,13 @@ class HeaderReader:
         self._skip = max(position - len(data), 0)
         self._kept = bytes(data[position:])
         if self._walked > COURTEOUS_AFTER:
-            self._step_aside()
+            self._has_many_heads()
 
-    def _step_aside(self) -> None:
+    def _has_many_heads(self) -> None:
         if self._walked > MAX_HEADER:
             raise CannotUnderstand(f"no header ends within the first {MAX_HEADER} bytes")
+        if not self._from_a_peer:
+            return
         walked, self._atoned = self._walked - self._atoned, self._walked
         with _turn_aside:
             time.sleep(walked * ASIDE)

@@ -180,8 +180,9 @@ class IncomingFolder:
         return removed
 
     def _claimant(self, name: str) -> str:
-        with contextlib.suppress(FileNotFoundError), open(os.path.join(self.path, name), encoding="ascii") as file:
-            return file.read().partition(" ")[0]
+        """The token of who left a claim; nobody's where it can't be read, for then it would never go."""
+        with contextlib.suppress(OSError), files.open_to_read(os.path.join(self.path, name)) as file:
+            return file.read().decode("ascii", "replace").partition(" ")[0]
         return ""
 
     def _is_abandoned(self, lock_name: str) -> bool:

@@ -86,20 +86,21 @@ class Owners:
             del self._seen[next(iter(self._seen))]
         if not seen.is_whole and owner.identity not in seen.identities:
             self._look(owner, folder, seen)
-        if not seen.identities and claims is not None:
-            self._claim(owner, folder, seen, claims)
+        if not seen.identities and claims is not None and not self._claim(owner, folder, seen, claims):
+            return False  # for now: the first file of whoever claims it tells whose it is
         if not seen.identities:
             seen.identities.add(owner.identity)
         return owner.identity in seen.identities
 
-    def _claim(self, owner: Owner, folder: str, seen: _Seen, claims: Claims) -> None:
-        """Find out whether another process takes a folder in which nobody has a file yet."""
+    def _claim(self, owner: Owner, folder: str, seen: _Seen, claims: Claims) -> bool:
+        """False where another process takes a folder in which nobody has a file yet."""
         is_ours = claims.take(folder, owner.identity)
         self._look(owner, folder, seen)
         if seen.identities:
             claims.let_go(folder)
         elif not is_ours:
-            seen.identities.add(_UNKNOWN)
+            seen.is_whole = False  # so look again next time
+        return is_ours or bool(seen.identities)
 
     def _look(self, owner: Owner, folder: str, seen: _Seen) -> None:
         end = time.monotonic() + MAX_SECONDS

@@ -144,7 +144,7 @@ class IncomingInstance:
         with_title = filing.needs_title(sop_class_uid, store.policy)
         # What may turn out to be a dose report begins where that would go, and needs no room among the images.
         self._root = Root.DOSE_REPORTS if with_title else filing.root_of(sop_class_uid, {}, store.policy)
-        self._header = HeaderReader(instance.transfer_syntax, with_title=with_title)
+        self._header = HeaderReader(instance.transfer_syntax, with_title=with_title, from_a_peer=True)
         is_report = filing.is_structured_report(sop_class_uid)
         self._allowance = Allowance(store.max_object, None if is_report else store.free[self._root])
         self._unreadable: CannotUnderstand | None = None

@@ -118,8 +118,8 @@ class Worker:
 
     def use(self, use: Use) -> bool:
         """False when it is gone; else `is_ready` says when the settings are in force."""
+        self._newest = use.generation  # first, for an older one may become ready just now
         self.is_ready.clear()
-        self._newest = use.generation
         return self.tell(use)
 
     def ask(self) -> int | None:
@@ -266,7 +266,10 @@ _ADVICE = (
     "nothing, once: another one takes its place, and senders send again what was under way; if it comes again, look at "
     "the lines above and for a traceback, in the journal or where `dcmstore run` was started"
 )
-_BEHIND = "see what keeps this machine busy; the objects are stored, and the index looks for what it was not told"
+_BEHIND = (
+    "see what keeps this machine busy; the objects are stored, an index looks for what it was not told, a DICOMDIR has "
+    "it after that patient's next object, and an audit trail lacks it"
+)
 
 
 class Pool:
