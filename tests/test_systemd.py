@@ -158,6 +158,7 @@ def test_only_a_port_below_1024_gives_a_capability(values: dict[str, int], wante
 def test_limits_follow_the_settings() -> None:
     text = text_of(configured(stop_timeout=600, max_associations=1000))
     assert values_of(text, "TimeoutStopSec") == [f"{stop_seconds(600):g}"] == ["1240"]
+    assert values_of(text, "KillMode") == ["mixed"]  # hooks are ended by the receiver, once they had their time
     assert values_of(text, "LimitNOFILE") == [f"{unit.needs.open_files_of(Settings(max_associations=1000))}:524288"]
     assert values_of(text, "UMask") == [f"{Settings().permissions.umask:04o}"] == ["0027"]
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from dcmstore.hooks import groups, processes
+from dcmstore.hooks import command, groups, processes
 from dcmstore.hooks.command import CommandHandler
 from tests.hooks.support import FACTS, WAIT, doing, failure, job, python, wait_for, wait_for_file
 
@@ -198,7 +198,23 @@ def test_a_daemon_with_a_session_of_its_own_holds_nothing_up(handler: CommandHan
         os.kill(daemon, 9)
 
 
-def test_when_the_receiver_stops_a_command_is_ended_and_done_again(tmp_path: Path) -> None:
+def test_when_the_receiver_stops_a_command_that_is_nearly_done_ends_by_itself(tmp_path: Path) -> None:
+    told, go = tmp_path / "told", tmp_path / "go"
+    source = (
+        "import os, sys, time\nopen(sys.argv[1], 'w').close()\nwhile not os.path.exists(sys.argv[2]): time.sleep(0.02)"
+    )
+    handler = CommandHandler(600)
+    with doing(handler, job(python(tmp_path, source, f'"{told}" "{go}"'))) as failures:
+        wait_for(told.exists)
+        handler.close()
+        go.touch()
+    assert failures == []
+
+
+def test_when_the_receiver_stops_a_command_is_ended_and_done_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(command, "TO_FINISH", 0.1)
     told = tmp_path / "told"
     handler = CommandHandler(600)
     with doing(handler, job(python(tmp_path, PARENT + "time.sleep(600)", f'"{told}"'))) as failures:

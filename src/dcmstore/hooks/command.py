@@ -19,6 +19,7 @@ _ADVICE = {
     errno.EACCES: "let the user that runs dcmstore execute it",
     errno.E2BIG: "its arguments are too long",
 }
+TO_FINISH = 3.0  # seconds that what runs may still take when the receiver stops
 _NO_PROGRAM_OF_WINDOWS = 193  # ERROR_BAD_EXE_FORMAT
 
 
@@ -46,7 +47,7 @@ class CommandHandler:
                 self._at_work.discard(program)
 
     def close(self) -> None:
-        """End what runs, and begin nothing more: `do` then raises within a few seconds."""
+        """Begin nothing more, and end what does not end by itself: `do` is over within a few seconds."""
         with self._lock:
             self._is_closed = True
             for program in self._at_work:
@@ -72,6 +73,8 @@ class CommandHandler:
     def _see_through(self, program: Program, job: Job) -> None:
         began = time.monotonic()
         news = program.wait(self._timeout)
+        if news is News.STOPPED and program.has_ended(TO_FINISH):
+            news = News.ENDED  # by itself: it is done, and need not be done again
         if news is not News.ENDED:
             program.end()
         output = program.output()

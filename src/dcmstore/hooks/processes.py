@@ -49,6 +49,12 @@ class Program:
         except queue.Empty:
             return News.TIMED_OUT
 
+    def has_ended(self, seconds: float) -> bool:
+        """Whether it has within so many seconds, whatever else is wanted of it."""
+        while (news := self.wait(seconds)) is News.STOPPED:
+            pass
+        return news is News.ENDED
+
     def stop(self) -> None:
         """Let the one that waits know that the receiver stops."""
         self._news.put(News.STOPPED)
@@ -56,20 +62,15 @@ class Program:
     def end(self) -> None:
         """Ask it to end, and end it if it does not; return in any case, a few seconds later at most."""
         self._group.ask_to_end()
-        if not self._has_ended(GRACE):
+        if not self.has_ended(GRACE):
             self._group.kill()
-            self._has_ended(_KILLED)
+            self.has_ended(_KILLED)
 
     def output(self) -> str:
         """The end of what it wrote, MAX_OUTPUT characters at most."""
         self._reader.join(_DRAIN)
         self._is_over.set()
         return _decoded(bytes(self._kept))[-MAX_OUTPUT:]
-
-    def _has_ended(self, seconds: float) -> bool:
-        while (news := self.wait(seconds)) is News.STOPPED:
-            pass
-        return news is News.ENDED
 
     def _watch(self) -> None:
         self._group.wait()

@@ -173,6 +173,7 @@ def _restart(systemd: int) -> _Lines:
 def _limits(settings: Settings) -> _Lines:
     return [
         ("WatchdogSec", WATCHDOG),
+        ("KillMode", "mixed"),  # the receiver lets its hooks come to an end, and then ends them
         ("TimeoutStopSec", f"{stop_seconds(settings.stop_timeout):g}"),
         ("LimitNOFILE", f"{max(needs.open_files_of(settings), MIN_OPEN_FILES)}:{MAX_OPEN_FILES}"),
         ("UMask", f"{settings.permissions.umask:04o}"),
