@@ -438,6 +438,17 @@ def test_a_deflated_header_that_does_not_end_is_given_up_even_while_a_value_is_p
         read(encode(ds, DEFLATED), DEFLATED)
 
 
+def test_kinds_of_elements_that_are_passed_over_do_not_pile_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(header, "MAX_UNWANTED", 100)
+    wanted = frozenset((header.INSTANCE_NUMBER,))
+    for first in range(0, 1000, 50):  # private elements, always others
+        encoded = b"".join(struct.pack("<HHI", 0x0009, 0x1000 + first + number, 0) for number in range(50))
+        reader = HeaderReader.for_tags(uids.IMPLICIT_VR_LITTLE_ENDIAN, wanted)
+        reader.receive(memoryview(encoded + struct.pack("<HHI2s", 0x0020, 0x0013, 2, b"7 ")))
+        assert reader.values == {header.INSTANCE_NUMBER: b"7 "}
+        assert all(len(kinds) <= 100 for kinds in reader._level.unwanted.values())
+
+
 def test_what_stands_behind_the_header_is_not_kept() -> None:
     reader = HeaderReader(EXPLICIT)
     reader.receive(memoryview(data_set() + bytes(100_000)))

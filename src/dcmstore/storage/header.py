@@ -4,6 +4,7 @@ The reader looks at a data set while it passes and keeps only the values of want
 decodes what it does not need, and never looks behind the last tag it wants. Bounded in memory whatever comes.
 """
 
+import functools
 import struct
 import threading
 import time
@@ -33,25 +34,42 @@ _SEQUENCE_DELIMITATION = 0xFFFE_E0DD
 _UNDEFINED_LENGTH = 0xFFFF_FFFF
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class _Head:
+    """How the first eight bytes of an element are read. In Implicit VR, the VR is empty."""
+
+    parts: struct.Struct  # group, element, VR, length
+    kind: struct.Struct  # what stands in front of the length in one piece, length
+
+
 @dataclass(frozen=True, slots=True)
 class _ByteOrder:
-    """How the first eight bytes of an element become group, element, VR and length."""
-
-    explicit: struct.Struct  # PS3.5 table 7.1-2; of a long VR (table 7.1-1) the length is still to come
-    implicit: struct.Struct  # PS3.5 table 7.1-3; the VR is empty
+    explicit: _Head  # PS3.5 table 7.1-2; of a long VR (table 7.1-1) the length is still to come
+    implicit: _Head  # PS3.5 table 7.1-3
     long_length: struct.Struct
 
 
-_LITTLE = _ByteOrder(struct.Struct("<HH2sH"), struct.Struct("<HH0sI"), struct.Struct("<I"))
-_BIG = _ByteOrder(struct.Struct(">HH2sH"), struct.Struct(">HH0sI"), struct.Struct(">I"))
+def _byte_order(sign: str) -> _ByteOrder:
+    explicit = _Head(struct.Struct(f"{sign}HH2sH"), struct.Struct(f"{sign}6sH"))
+    implicit = _Head(struct.Struct(f"{sign}HH0sI"), struct.Struct(f"{sign}4sI"))
+    return _ByteOrder(explicit, implicit, struct.Struct(f"{sign}I"))
 
 
-@dataclass(frozen=True, slots=True)
+_LITTLE, _BIG = map(_byte_order, "<>")
+_HEADS = (_LITTLE.explicit, _LITTLE.implicit, _BIG.explicit, _BIG.implicit)
+
+
 class _Level:
-    """What is looked for on one level of a data set."""
+    """What is looked for on one level of a data set. `last` is the last tag that matters.
 
-    wanted: frozenset[int]  # tags whose values are kept
-    last: int  # the last tag that matters; what stands in front of it and has a length is kept or passed over
+    What stands in front of it is kept where it is `wanted`, and else passed over. `unwanted` has the kinds of elements
+    that were: most data sets have the same ones, and one look then says all. All readers share it.
+    """
+
+    def __init__(self, wanted: frozenset[int], last: int) -> None:
+        self.wanted = wanted
+        self.last = last
+        self.unwanted: dict[_Head, set[bytes]] = {head: set() for head in _HEADS}
 
 
 # fmt: off
@@ -72,6 +90,7 @@ _SHORT_VRS = frozenset(  # the others, with a 16-bit length; ?? is how old write
 )
 _EIGHT_BYTE_VRS = _SHORT_VRS | {b""}  # with these, and in Implicit VR, the value starts behind the first eight bytes
 
+MAX_UNWANTED = 4096  # kinds of elements that a level knows, 0.5 MB; real data sets have some hundred
 MAX_VALUE = 16 * 1024  # bytes of one wanted value; the longest that the standard allows, a PN, is under 2 kB
 MAX_NESTING = 128  # open sequences and items of undefined length; real data sets stay under 16
 # bytes of heads and kept values before giving up: half a second's work at most, where all of it are sequences. No file
@@ -113,7 +132,7 @@ class HeaderReader:
         self._head = self._order.implicit if transfer_syntax in _IMPLICIT else self._order.explicit
         self._is_first = True  # no element but File Meta Information has come
         self._level = _TOP_WITH_TITLE if with_title else _TOP
-        self._enclosing: list[tuple[_Level, struct.Struct]] = []  # level and head outside each open sequence or item
+        self._enclosing: list[tuple[_Level, _Head]] = []  # level and head outside each open sequence or item
         self._kept = b""  # an element that is not complete yet
         self._skip = 0  # bytes of an unwanted value still to come
         self._walked = 0
@@ -126,7 +145,7 @@ class HeaderReader:
     def for_tags(cls, transfer_syntax: str, tags: frozenset[int]) -> "HeaderReader":
         """One that keeps these tags in place of those that filing needs."""
         reader = cls(transfer_syntax)
-        reader._level = _Level(tags, max(tags))
+        reader._level = _level_for(tags)
         return reader
 
     def text_of(self, tag: int) -> str:
@@ -211,32 +230,39 @@ class HeaderReader:
     def _walk(self, data: bytes | memoryview, position: int) -> int:  # hot: bench
         """Go from element to element; return where the first one begins that is not all there."""
         end, begin, passed, is_first = len(data), position, 0, self._is_first
-        unpack, wanted, last = self._head.unpack_from, self._level.wanted, self._level.last
+        head, level = self._head, self._level
+        glance, unwanted = head.kind.unpack_from, level.unwanted[head]
         last_head = end - 8
-        short, undefined = _EIGHT_BYTE_VRS, _UNDEFINED_LENGTH
+        undefined = _UNDEFINED_LENGTH
         while position <= last_head:
             if is_first:
-                unpack, is_first = self._sniff(data, position).unpack_from, self._is_first
-            group, number, vr, length = unpack(data, position)
-            tag = group << 16 | number
+                head, is_first = self._sniff(data, position), self._is_first
+                glance, unwanted = head.kind.unpack_from, level.unwanted[head]
+            kind, length = glance(data, position)
             start = position + 8
-            if vr not in short:
+            if kind in unwanted and length != undefined:
+                position = start + length
+                passed += length
+                continue
+            group, number, vr, length = head.parts.unpack_from(data, position)
+            tag = group << 16 | number
+            if vr not in _EIGHT_BYTE_VRS:
                 start, length = self._long_form(data, position, tag, vr)
                 if start > end:
                     break
-            if tag in wanted and length != undefined:
+            if tag in level.wanted and length != undefined:
                 if length > MAX_VALUE:
                     raise CannotUnderstand(f"{_name(tag)} has {length} bytes, at most {MAX_VALUE} are read")
                 if end - start < length:
                     break
                 position = start + length
                 self.values[tag] = bytes(data[start:position])
-                if tag == last:
+                if tag == level.last:
                     self.is_complete = True
                     break
             elif not group:  # PS3.5 7.1: of a data set it is no part; zeros would pass for empty elements of it
                 raise CannotUnderstand(f"no DICOM data set: {_name(tag)} belongs to a command set")
-            elif tag >= last or length == undefined:
+            elif tag >= level.last or length == undefined:
                 if group == 0xFFFE:  # an item's length may look like a VR
                     start, length = self._long_form(data, position, tag, vr)
                 length = self._structure(tag, vr, length)
@@ -244,19 +270,24 @@ class HeaderReader:
                 passed += length
                 if self.is_complete:
                     break
-                unpack, wanted, last = self._head.unpack_from, self._level.wanted, self._level.last
+                head, level = self._head, self._level
+                glance, unwanted = head.kind.unpack_from, level.unwanted[head]
             else:
+                if start == position + 8:
+                    if len(unwanted) >= MAX_UNWANTED:
+                        unwanted.clear()
+                    unwanted.add(kind)
                 position = start + length
                 passed += length
         self._walked += position - begin - passed
         return position
 
-    def _sniff(self, data: bytes | memoryview, position: int) -> struct.Struct:
+    def _sniff(self, data: bytes | memoryview, position: int) -> _Head:
         """Read a data set as it is where its first element contradicts the transfer syntax, in byte order or VR.
 
         Some senders leave File Meta Information, which is always explicit, in front: the next group counts.
         """
-        group, _, vr, _ = self._order.explicit.unpack_from(data, position)
+        group, _, vr, _ = self._order.explicit.parts.unpack_from(data, position)
         if group == 0x0800:  # group 0008 in the other order
             self._order = _BIG if self._order is _LITTLE else _LITTLE
             self._head = self._order.explicit
@@ -317,6 +348,11 @@ class HeaderReader:
         if tag > CODING_SCHEME_DESIGNATOR or length == _UNDEFINED_LENGTH:
             self.is_complete = True
         return 0 if length == _UNDEFINED_LENGTH else length
+
+
+@functools.cache
+def _level_for(tags: frozenset[int]) -> _Level:
+    return _Level(tags, max(tags))
 
 
 def _check_vr(tag: int, vr: bytes) -> None:
