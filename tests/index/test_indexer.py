@@ -76,7 +76,7 @@ def raise_(error: Exception) -> None:
 
 @pytest.fixture(autouse=True)
 def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(indexer, "GATHER", 0.0)
+    monkeypatch.setattr(indexer, "PAUSE", 0.0)
     monkeypatch.setattr(indexer, "RETRY", (0.01,))
     monkeypatch.setattr(indexer, "PATIENCE", 0.01)
 
@@ -233,6 +233,34 @@ def test_what_the_store_keeps_is_in_the_index(root: Root, path: Path, tmp_path: 
         ("PAT1/7/3/1.2.3.4 (2).dcm", "CT2", "192.0.2.7"),
         ("PAT1/7/3/1.2.3.4.dcm", "CT2", "192.0.2.7"),
     ]
+
+
+def test_what_comes_without_a_pause_is_entered_after_all(
+    root: Root, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept = Kept(path, root)
+    kept.indexer.start()
+    kept.heard("index.caught_up")
+    monkeypatch.setattr(indexer, "PAUSE", 60.0)
+    monkeypatch.setattr(indexer, "MAX_REST", 0.1)
+    for number in range(10):
+        write(root, f"{number}.dcm", image(f"1.2.{number}"), uid=f"1.2.{number}")
+        kept.add(f"{number}.dcm")
+    wait_until(lambda: len(rows(path)) == 10)
+    assert kept.indexer.close(WAIT)
+
+
+def test_an_end_waits_for_no_pause(root: Root, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    kept = Kept(path, root)
+    kept.indexer.start()
+    kept.heard("index.caught_up")
+    monkeypatch.setattr(indexer, "PAUSE", 2 * WAIT)
+    monkeypatch.setattr(indexer, "MAX_REST", 2 * WAIT)
+    write(root, "x.dcm", image())
+    kept.add("x.dcm")
+    assert rows(path) == []
+    assert kept.indexer.close(WAIT)
+    assert rows(path) == [("x.dcm",)]
 
 
 def test_an_object_that_came_again_keeps_who_sent_it_first(root: Root, path: Path) -> None:

@@ -97,7 +97,7 @@ class Entry:
 
 def moment(seconds: float) -> str:
     """Seconds of the system's clock as ISO 8601 in UTC; such texts are in the order of time."""
-    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S.%f")[:-3] + "Z"
+    return datetime.fromtimestamp(seconds, UTC).replace(tzinfo=None).isoformat(timespec="milliseconds") + "Z"
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +122,7 @@ def read(root: Root, path: str, came: Came | None = None) -> Entry:
         status = os.fstat(file.fileno())
         meta = part10.read_if_any(file)
         reader = HeaderReader.for_tags(meta.transfer_syntax_uid, _WANTED)
-        sha256 = _digest(file, reader)
+        sha256 = _digest(file, status.st_size, reader)
     values = _Values(reader)
     sop_class_uid = values.plain(header.SOP_CLASS_UID) or meta.media_storage_sop_class_uid
     sop_instance_uid = values.plain(header.SOP_INSTANCE_UID) or meta.media_storage_sop_instance_uid
@@ -165,11 +165,12 @@ def read(root: Root, path: str, came: Came | None = None) -> Entry:
     )
 
 
-def _digest(file: BinaryIO, reader: HeaderReader) -> str:
+def _digest(file: BinaryIO, size: int, reader: HeaderReader) -> str:
     """The digest of the rest of a file; the reader sees what it needs of it, and is left where it can't go on."""
     digest = hashlib.sha256()
     is_readable = True
-    while piece := file.read(STEP):
+    step = min(STEP, size + 1)  # the system makes room for a whole step
+    while piece := file.read(step):
         digest.update(piece)
         if is_readable and not reader.is_complete:
             try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import math
 import threading
 import time
@@ -18,12 +19,13 @@ from dcmstore.index.notes import MAX_NOTES, Note, Notes, Unread
 if TYPE_CHECKING:
     from dcmstore.index.database import Database
 
-GATHER = 0.5  # seconds in which notes come together: one transaction for many costs little more than for one
+# The thread has the interpreter to itself for as long as it computes, and a store may not become slower than 0.95 of
+# its speed. So it waits until nothing has come for so long, and where that never is, it rests many times as long as it
+# worked: what waits meanwhile is entered in a pause.
+PAUSE = 0.5  # seconds
+REST = 25  # times as long
+MAX_REST = 5.0  # seconds; also of the wait for a pause
 BATCH = 100  # notes in a transaction: about 20 ms of work
-# While objects come, the thread rests so many times as long as it worked: it has the interpreter to itself for as long
-# as it computes, and a store may not become slower than 0.95 of its speed. What waits meanwhile is entered in a pause.
-REST = 25
-MAX_REST = 5.0  # seconds; after a long transaction it would be minutes
 RETRY = (2.0, 5.0, 15.0, 60.0, 300.0)  # seconds until a database that made trouble is tried again; the last one repeats
 PATIENCE = 3.0  # seconds to wait for another process that is writing; it is added to the time of a stop
 # Seconds between two lines about files that can't be read, and between the walks that look for them: a walk that
@@ -175,11 +177,18 @@ class Indexer:
         self._wake.set()  # to open the database, and to see whether something is missing
         while not self._is_closing.is_set():
             if self._wake.wait(LOOK if self._follower is not None or self._unread or self._lost else None):
-                self._is_closing.wait(GATHER)
+                self._await_pause()
                 self._wake.clear()
             while not self._is_closing.is_set() and (self._has_work or self._is_time_to_look):
                 self._turn()
         self._finish()
+
+    def _await_pause(self) -> None:
+        woken = now = time.monotonic()
+        while (end := min(max(woken, self._notes.last_added) + PAUSE, woken + MAX_REST)) > now:
+            if self._is_closing.wait(end - now):
+                return
+            now = time.monotonic()
 
     @property
     def _has_work(self) -> bool:
@@ -284,6 +293,7 @@ class Indexer:
             self._database = database
             token, self._token = self._token, ""
             if not self._made:
+                gc.freeze()  # SQLAlchemy stays: a look for garbage in it would hold everybody up for 50 ms
                 self._is_whole = self._is_whole or (token != "" and token == database.token)
             elif database.made != self._made:
                 self._begin_walk()

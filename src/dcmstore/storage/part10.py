@@ -16,6 +16,9 @@ _U32 = struct.Struct("<I")
 _GROUP_LENGTH = struct.Struct("<HH2sHI")
 
 MAX_FILE_META = 64 * 1024  # bytes; a head with every optional element is under 2 kB
+_MOST_READ = len(_PREAMBLE) + 2 * MAX_FILE_META + 2 * _LONG.size  # bytes; so a last element is there whole
+_LONG_VRS = (b"OB", b"UN", b"UT", b"OW", b"SQ")  # of those that may stand in group 0002
+_BREAKS_OFF = "File Meta Information ends in the middle of an element"
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,58 +68,64 @@ def read(file: BinaryIO) -> FileMeta:
 
     Raises CannotUnderstand when the file does not begin with a preamble and a complete group 0002.
     """
-    if file.read(len(_PREAMBLE))[128:] != b"DICM":
+    meta = read_if_any(file)
+    if meta is NO_META:
         raise CannotUnderstand("no DICM prefix behind 128 bytes of preamble")
-    values: dict[int, bytes] = {}
-    start, end = file.tell(), -1
-    # The group ends with its tags, for some writers get its length wrong. Ours is right, and counts: the data set
-    # behind it may begin with a group 0002 of its own, which some senders leave in.
-    while not (file.tell() == end and _is_ours(values)) and (element := _read_element(file)) is not None:
-        number, value = element
-        values[number] = value
-        if number == 0x0000 and len(value) == _U32.size:
-            end = file.tell() + _U32.unpack(value)[0]
-        if file.tell() - start > MAX_FILE_META:
-            raise CannotUnderstand(f"File Meta Information is longer than {MAX_FILE_META} bytes")
-    texts = (values.get(number, b"").decode("latin-1").strip(" \0") for number in (0x0002, 0x0003, 0x0010, 0x0016))
-    return FileMeta(*texts)
+    return meta
 
 
 def read_if_any(file: BinaryIO) -> FileMeta:
     """What `read` does, or NO_META for a file that is a bare data set, which the file then stands at."""
-    has_prefix = file.read(len(_PREAMBLE))[128:] == b"DICM"
-    file.seek(0)
-    return read(file) if has_prefix else NO_META
+    start = file.tell()
+    head = file.read(_MOST_READ)
+    if head[128 : len(_PREAMBLE)] != b"DICM":
+        file.seek(start)
+        return NO_META
+    meta, size = _decode(head)
+    file.seek(start + size)
+    return meta
+
+
+def _decode(head: bytes) -> tuple[FileMeta, int]:
+    """What the beginning of a file says, and how many bytes say it."""
+    values: dict[int, bytes] = {}
+    position, end = len(_PREAMBLE), -1
+    # The group ends with its tags, for some writers get its length wrong. Ours is right, and counts: the data set
+    # behind it may begin with a group 0002 of its own, which some senders leave in.
+    while not (position == end and _is_ours(values)) and (element := _element_at(head, position)) is not None:
+        number, value, position = element
+        values[number] = value
+        if number == 0x0000 and len(value) == _U32.size:
+            end = position + _U32.unpack(value)[0]
+        if position - len(_PREAMBLE) > MAX_FILE_META:
+            raise CannotUnderstand(f"File Meta Information is longer than {MAX_FILE_META} bytes")
+    texts = (values.get(number, b"").decode("latin-1").strip(" \0") for number in (0x0002, 0x0003, 0x0010, 0x0016))
+    return FileMeta(*texts), position
 
 
 def _is_ours(values: Mapping[int, bytes]) -> bool:
     return values.get(0x0012, b"").strip(b" \0") == IMPLEMENTATION_CLASS_UID.encode("ascii")
 
 
-def _read_element(file: BinaryIO) -> tuple[int, bytes] | None:
-    """The next element of group 0002, or None where another group begins or the file ends.
-
-    The group is ended by its tags and not by its length: writers get that length wrong.
-    """
-    start = file.tell()
-    header = file.read(_SHORT.size)
-    if not header:
+def _element_at(head: bytes, position: int) -> tuple[int, bytes, int] | None:
+    """Number, value and end of the element at a position, or None where group 0002 ends there, or the file."""
+    left = len(head) - position
+    if not left:
         return None
-    if len(header) < _SHORT.size:
-        raise CannotUnderstand("File Meta Information ends in the middle of an element")
-    group, number, vr, length = _SHORT.unpack(header)
+    if left < _SHORT.size:
+        raise CannotUnderstand(_BREAKS_OFF)
+    group, number, vr, length = _SHORT.unpack_from(head, position)
     if group != 0x0002:
-        file.seek(start)
         return None
-    if vr in (b"OB", b"UN", b"UT", b"OW", b"SQ"):
-        file.seek(start)
-        header = file.read(_LONG.size)
-        if len(header) < _LONG.size:
-            raise CannotUnderstand("File Meta Information ends in the middle of an element")
-        length = _LONG.unpack(header)[3]
+    start = position + _SHORT.size
+    if vr in _LONG_VRS:
+        if left < _LONG.size:
+            raise CannotUnderstand(_BREAKS_OFF)
+        length = _LONG.unpack_from(head, position)[3]
+        start = position + _LONG.size
     if length > MAX_FILE_META:
         raise CannotUnderstand(f"element (0002,{number:04X}) is longer than {MAX_FILE_META} bytes")
-    value = file.read(length)
+    value = head[start : start + length]
     if len(value) < length:
-        raise CannotUnderstand("File Meta Information ends in the middle of an element")
-    return number, value
+        raise CannotUnderstand(_BREAKS_OFF)
+    return number, value, start + length
