@@ -1,6 +1,6 @@
-"""very many objects -> objects a second from the first to the last: in a tree, and all in one folder.
+"""very many objects -> objects a second from the first to the last: in a tree, with an index, and all in one folder.
 
-python -m bench.growth [--objects 500000] [--flat 200000] [--folder DIR] [--record]
+python -m bench.growth [--objects 500000] [--indexed 100000] [--flat 200000] [--folder DIR] [--record]
 """
 
 import argparse
@@ -22,6 +22,7 @@ PARTS = 10
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m bench.growth", description=__doc__)
     parser.add_argument("--objects", type=int, default=500_000, metavar="N", help="in a tree (default: 500000)")
+    parser.add_argument("--indexed", type=int, default=100_000, metavar="N", help="with an index (default: 100000)")
     parser.add_argument("--flat", type=int, default=200_000, metavar="N", help="in one folder (default: 200000)")
     parser.add_argument("--folder", type=Path, default=Path(tempfile.gettempdir()), metavar="DIR")
     parser.add_argument("--record", action="store_true", help=f"write the figures into {PAGE.name} too")
@@ -31,6 +32,7 @@ def main() -> int:
     rows = []
     for about, count, keys in (
         (f"in a tree, a folder for {wire.PER_PATIENT} objects", options.objects, ""),
+        ("in such a tree, `index= 1`", options.indexed, "index= 1\n"),
         ("in one folder", options.flat, "folder-tree= 0\n"),
     ):
         with tempfile.TemporaryDirectory(prefix="dcmstore-bench-", dir=options.folder) as name:

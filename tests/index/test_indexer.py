@@ -1,6 +1,7 @@
 """What was stored is in the index, soon and for good, whatever the database does."""
 
 import hashlib
+import math
 import os
 import queue
 import time
@@ -241,11 +242,14 @@ def test_what_comes_without_a_pause_is_entered_after_all(
     kept = Kept(path, root)
     kept.indexer.start()
     kept.heard("index.caught_up")
-    monkeypatch.setattr(indexer, "PAUSE", 60.0)
-    monkeypatch.setattr(indexer, "MAX_REST", 0.1)
+    monkeypatch.setattr(indexer, "BATCH", 3)
+    monkeypatch.setattr(indexer, "PAUSE", 0.1)
+    monkeypatch.setattr(indexer, "MAX_REST", 0.2)
     for number in range(10):
         write(root, f"{number}.dcm", image(f"1.2.{number}"), uid=f"1.2.{number}")
+    for number in range(10):
         kept.add(f"{number}.dcm")
+    kept.indexer._notes.last_added = math.inf  # more come all the time
     wait_until(lambda: len(rows(path)) == 10)
     assert kept.indexer.close(WAIT)
 
@@ -255,7 +259,6 @@ def test_an_end_waits_for_no_pause(root: Root, path: Path, monkeypatch: pytest.M
     kept.indexer.start()
     kept.heard("index.caught_up")
     monkeypatch.setattr(indexer, "PAUSE", 2 * WAIT)
-    monkeypatch.setattr(indexer, "MAX_REST", 2 * WAIT)
     write(root, "x.dcm", image())
     kept.add("x.dcm")
     assert rows(path) == []

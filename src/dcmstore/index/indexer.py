@@ -19,13 +19,13 @@ from dcmstore.index.notes import MAX_NOTES, Note, Notes, Unread
 if TYPE_CHECKING:
     from dcmstore.index.database import Database
 
-# The thread has the interpreter to itself for as long as it computes, and a store may not become slower than 0.95 of
-# its speed. So it waits until nothing has come for so long, and where that never is, it rests many times as long as it
-# worked: what waits meanwhile is entered in a pause.
-PAUSE = 0.5  # seconds
-REST = 25  # times as long
-MAX_REST = 5.0  # seconds; also of the wait for a pause
+PAUSE = 0.5  # seconds in which notes come together: one transaction for many costs little more than for one
 BATCH = 100  # notes in a transaction: about 20 ms of work
+# The thread has the interpreter to itself for as long as it computes, and a store may not become slower than 0.95 of
+# its speed. Where many objects come it waits for a pause, and where there is none, it rests so many times as long as
+# it worked.
+REST = 25
+MAX_REST = 5.0  # seconds; also of the wait for a pause
 RETRY = (2.0, 5.0, 15.0, 60.0, 300.0)  # seconds until a database that made trouble is tried again; the last one repeats
 PATIENCE = 3.0  # seconds to wait for another process that is writing; it is added to the time of a stop
 # Seconds between two lines about files that can't be read, and between the walks that look for them: a walk that
@@ -184,11 +184,14 @@ class Indexer:
         self._finish()
 
     def _await_pause(self) -> None:
-        woken = now = time.monotonic()
-        while (end := min(max(woken, self._notes.last_added) + PAUSE, woken + MAX_REST)) > now:
-            if self._is_closing.wait(end - now):
+        """Let notes come together, and where many do, wait until no more come."""
+        end = time.monotonic() + MAX_REST
+        self._is_closing.wait(PAUSE)
+        while len(self._notes) > BATCH and not self._is_closing.is_set():
+            left = min(self._notes.last_added + PAUSE, end) - time.monotonic()
+            if left <= 0:
                 return
-            now = time.monotonic()
+            self._is_closing.wait(left)
 
     @property
     def _has_work(self) -> bool:
