@@ -1,8 +1,9 @@
 """socket -> file: the least a receiver in Python can do, as a measure for what ours does beyond it.
 
-    python -m bench.bare PORT FOLDER       the bare loop: receive, write, rename, answer
-    python -m bench.bare PORT FOLDER sync  the same, synced before it is renamed
-    python -m bench.bare PORT              the bare sink: receive and answer
+    python -m bench.bare PORT FOLDER          the bare loop: receive, write, rename, answer
+    python -m bench.bare PORT FOLDER sync     the same, synced before it is renamed
+    python -m bench.bare PORT FOLDER durable  the same, and the folder synced behind it, so that the name is kept too
+    python -m bench.bare PORT                 the bare sink: receive and answer
 
 It looks for where a message ends and for its Message ID, and at nothing else. It takes one PDV a PDU, which is
 what DCMTK and our generator send, and believes whatever it is told: not a receiver to use.
@@ -19,6 +20,7 @@ from collections.abc import Iterator
 from dcmstore import sockets
 from dcmstore.dimse import command
 from dcmstore.dimse.command import CommandField, CommandSet
+from dcmstore.storage import files
 from dcmstore.ul import negotiation, pdu
 from dcmstore.ul.negotiation import Policy
 from dcmstore.ul.pdu import AAssociateAC, AAssociateRQ, AReleaseRP, PDUType
@@ -33,10 +35,11 @@ _MESSAGE_ID = b"\x00\x00\x10\x01\x02\x00\x00\x00"  # (0000,0110), 2 bytes
 class Loop:
     """One connection. Without a folder the data sets are dropped."""
 
-    def __init__(self, connection: socket.socket, folder: str, numbers: Iterator[int], *, is_synced: bool) -> None:
+    def __init__(self, connection: socket.socket, folder: str, numbers: Iterator[int], how: str) -> None:
         self._connection = connection
         self._folder = folder
-        self._is_synced = is_synced
+        self._is_synced = how in ("sync", "durable")
+        self._is_durable = how == "durable"
         self._numbers = numbers
         self._descriptor = -1
         self._path = ""
@@ -104,6 +107,8 @@ class Loop:
                 os.fdatasync(self._descriptor)
             os.close(self._descriptor)
             os.rename(self._path, self._path + ".dcm")
+            if self._is_durable:
+                files.sync_folder(self._folder)
             self._descriptor = -1
         start = self._command.index(_MESSAGE_ID) + len(_MESSAGE_ID)
         message_id = int.from_bytes(self._command[start : start + 2], "little")
@@ -114,12 +119,12 @@ class Loop:
         self._connection.sendall(pdu.encode_p_data(context_id, response, is_command=True, peer_max_length=0))
 
 
-def main(port: str, folder: str = "", sync: str = "") -> None:
+def main(port: str, folder: str = "", how: str = "") -> None:
     numbers = itertools.count()
     with sockets.listen("127.0.0.1", int(port)) as listener:
         while True:
             connection, _ = listener.accept()
-            threading.Thread(target=Loop(connection, folder, numbers, is_synced=bool(sync)).run, daemon=True).start()
+            threading.Thread(target=Loop(connection, folder, numbers, how).run, daemon=True).start()
 
 
 if __name__ == "__main__":

@@ -58,6 +58,8 @@ GOALS = (
     *_raw("200 MB, durable=0, to the bare loop", "large", _QUICK, "bare", 0.9),
     *_raw("CT, durable=1, to the bare loop that syncs", "ct", _AS_INSTALLED, "bare-sync", 0.85),
     *_raw("8 kB, durable=1, to the bare loop that syncs", "small", _AS_INSTALLED, "bare-sync", 0.85),
+    *_raw("CT, durable=1, to the one that syncs the folder too", "ct", _AS_INSTALLED, "bare-durable", 0.85),
+    *_raw("8 kB, durable=1, to the one that syncs the folder too", "small", _AS_INSTALLED, "bare-durable", 0.85),
     *_raw("CT, durable=1, to Orthanc", "ct", _AS_INSTALLED, "orthanc", 2),
     Goal(f"dose reports, {_MANY}, to DCMTK", "rdsr", "each4", _AS_INSTALLED, ("dcmtk",), 5),
     Goal(f"dose reports, {_MANY}, to pynetdicom", "rdsr", "each4", _AS_INSTALLED, ("pynetdicom",), 20),

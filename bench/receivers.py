@@ -123,6 +123,8 @@ RECEIVERS = (
     Receiver("bare", "bare loop: receive, write, rename", True, _bare(), "stored/*.dcm", OF_THIS_CHECKOUT),
     Receiver("bare-sync", "bare loop: receive, write, sync, rename", True, _bare("sync"), "stored/*.dcm",
              OF_THIS_CHECKOUT),
+    Receiver("bare-durable", "bare loop: receive, write, sync, rename, sync the folder", True, _bare("durable"),
+             "stored/*.dcm", OF_THIS_CHECKOUT),
     Receiver("sink", "bare sink: receive, store nothing", True, _sink, NOT_STORED, OF_THIS_CHECKOUT),
 )
 # fmt: on

@@ -767,6 +767,31 @@ def test_a_durable_store_syncs_file_then_folders_then_name(
     ]
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere the system decides by itself when to write")
+@pytest.mark.parametrize("durable", [True, False])
+def test_a_durable_store_has_a_large_object_written_while_it_comes(
+    make_store: Callable[..., Store], monkeypatch: pytest.MonkeyPatch, durable: bool
+) -> None:
+    hints = []
+
+    def advise(descriptor: int, start: int, size: int, advice: int) -> None:
+        hints.append((start, size, os.fstat(descriptor).st_size))
+        raise OSError(errno.ENOSYS, "no such call")  # as some file systems have it; it is a hint and no more
+
+    monkeypatch.setattr(os, "posix_fadvise", advise)
+    monkeypatch.setattr("dcmstore.storage.store.WRITE_BACK", 2000)
+    encoded = data_set() + element(0x7FE0, 0x0010, "OW", bytes(9000))
+    incoming = make_store(durable=durable).begin(instance())
+    for start in range(0, len(encoded), 1500):
+        incoming.receive(memoryview(encoded)[start : start + 1500])
+    stored = incoming.finish()
+    assert stored.outcome is Outcome.STORED
+    ends = [start + size for start, size, _ in hints]
+    assert ends == [written for _, _, written in hints]  # each up to what has come
+    assert [start for start, _, _ in hints[1:]] == ends[:-1]  # and from where the last one ended
+    assert len(hints) == (3 if durable else 0)
+
+
 def test_a_durable_store_syncs_two_times_in_a_folder_it_knows(
     make_store: Callable[..., Store], tmp_path: Path, disk_calls: list[tuple[str, str]]
 ) -> None:

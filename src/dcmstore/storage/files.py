@@ -84,6 +84,13 @@ def write_all(descriptor: int, buffers: Sequence[Buffer]) -> None:  # hot: bench
             left = left[os.write(descriptor, left) :]
 
 
+def write_back(descriptor: int, start: int, size: int) -> None:
+    """Have the system begin to write a part of a file to disk. A hint: faults of the disk are for the sync to tell."""
+    if sys.platform == "linux":
+        with contextlib.suppress(OSError):
+            os.posix_fadvise(descriptor, start, size, os.POSIX_FADV_DONTNEED)
+
+
 def sync_folder(path: str) -> None:
     """Make names in a folder survive a power cut. On Windows the renaming itself sees to that."""
     if IS_WINDOWS:

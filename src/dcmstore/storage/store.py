@@ -23,6 +23,7 @@ from dcmstore.storage.part10 import FileMeta
 from dcmstore.storage.space import Allowance, FreeSpace, SizeLimits
 
 NO_LIMITS = SizeLimits()
+WRITE_BACK = 8 * 1024 * 1024  # bytes that gather before the disk gets to work
 
 
 class Duplicates(Enum):
@@ -152,6 +153,7 @@ class IncomingInstance:
         self._path = ""
         self._descriptor = -1
         self._head_size = 0
+        self._written_back = 0  # bytes of the data set that the system has been told to write to disk
         self.size = 0
 
     @property
@@ -171,6 +173,8 @@ class IncomingInstance:
                 self._begin(data)
             else:
                 files.write_all(self._descriptor, (data,))
+                if self.size - self._written_back >= WRITE_BACK and self._store.durable:
+                    self._write_back()
         except OSError as error:
             self._fail(files.out_of_resources(error, self._root.value))
             return
@@ -222,6 +226,12 @@ class IncomingInstance:
         self._head_size = len(head)
         self._path, self._descriptor = self._store.incoming[self._root].create()
         files.write_all(self._descriptor, (head, data))
+
+    def _write_back(self) -> None:
+        """Have a part of a large object written while the next part comes: the sync at its end finds little to do."""
+        start, size = self._head_size + self._written_back, self.size - self._written_back
+        files.write_back(self._descriptor, start, size)
+        self._written_back = self.size
 
     def _keep(self) -> Stored:
         try:
