@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -62,6 +63,20 @@ def port_of(process: subprocess.Popen[str]) -> int:
     return int(match[1])
 
 
+def begin_an_object(peer: Peer, folder: Path) -> None:
+    """Send most of an object; it is under way in the receiver when this returns."""
+    peer.associate()
+    peer.send(store_request(data_set(pixels=bytes(3000)))[:-100])
+    deadline = time.monotonic() + 20
+    while not unfinished(folder):
+        assert time.monotonic() < deadline, "the object did not begin"
+        time.sleep(0.01)
+
+
+def unfinished(folder: Path) -> list[Path]:
+    return list((folder / "received/images/.incoming").glob("*.part"))
+
+
 def test_init_makes_a_commented_ini_and_both_folders(tmp_path: Path) -> None:
     done = run("init", "new/place", cwd=tmp_path)
     assert done.returncode == 0
@@ -112,18 +127,14 @@ def test_a_stop_leaves_nothing_behind(process: subprocess.Popen[str], folder: Pa
 
 def test_what_a_killed_run_left_is_removed_at_the_next_start(process: subprocess.Popen[str], folder: Path) -> None:
     with Peer(port_of(process)) as peer:
-        peer.associate()
-        peer.send(store_request(data_set(pixels=bytes(3000)))[:-100])
-        incoming = folder / "received/images/.incoming"
-        while not list(incoming.glob("*.part")):
-            pass
+        begin_an_object(peer, folder)
         process.kill()
         process.communicate(timeout=20)
-    assert list(incoming.glob("*.part"))
+    assert unfinished(folder)
     with subprocess.Popen([*COMMAND, "run"], cwd=folder, stderr=subprocess.PIPE, text=True) as again:
         assert again.stderr is not None
         assert "store.cleared unfinished_objects=1" in again.stderr.readline()
-        assert not list(incoming.glob("*.part"))
+        assert not unfinished(folder)
         again.send_signal(signal.SIGTERM)
         again.communicate(timeout=20)
 
@@ -691,10 +702,9 @@ def test_elsewhere_the_store_gets_the_folders_as_they_are(tmp_path: Path) -> Non
     assert wiring.store_of(Settings(img_dir=tmp_path)).roots[Root.IMAGES] == str(tmp_path)
 
 
-def test_a_second_interrupt_ends_at_once_and_says_so(process: subprocess.Popen[str]) -> None:
+def test_a_second_interrupt_ends_at_once_and_says_so(process: subprocess.Popen[str], folder: Path) -> None:
     with Peer(port_of(process)) as peer:
-        peer.associate()
-        peer.send(store_request(data_set())[:-10])  # an object under way
+        begin_an_object(peer, folder)
         process.send_signal(signal.SIGINT)
         assert process.stderr is not None
         while "receiver.stopping" not in process.stderr.readline():
