@@ -25,7 +25,7 @@ from dcmstore.ul import negotiation, pdu
 from dcmstore.ul.negotiation import Policy
 from dcmstore.ul.pdu import AAssociateAC, AAssociateRQ, AReleaseRP, PDUType
 
-BUFFER = 256 * 1024  # bytes, as our receiver's
+BUFFER = 1024 * 1024  # bytes, as our receiver's
 MAX_LENGTH = 131_072
 _HEADER = struct.Struct(">BxIIBB")  # a P-DATA-TF's header and that of its only PDV
 _RELEASE_SIZE = 10  # bytes of an A-RELEASE-RQ

@@ -1,15 +1,15 @@
 """files -> command line -> seconds: who sends."""
 
 import json
-import shutil
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from bench.receivers import NAGLE_OBJECTS, OF_THIS_CHECKOUT, TCP_NODELAY
+from tools.programs import find_program
 
-DCMSEND = shutil.which("dcmsend")
+DCMSEND = find_program("dcmsend")
 
 
 @dataclass(frozen=True, slots=True)

@@ -60,9 +60,9 @@ def choose(options: argparse.Namespace) -> Plan:
     """Read the options. Raises ChoiceError."""
     available = sets.short() if options.short else sets.full()
     plan = Plan(
-        _pick("--sets", available, options.sets),
-        _pick("--clients", CLIENTS, options.clients or (SHORT_CLIENTS if options.short else "")),
-        _pick("--receivers", RECEIVERS, options.receivers),
+        pick("--sets", available, options.sets),
+        pick("--clients", CLIENTS, options.clients or (SHORT_CLIENTS if options.short else "")),
+        pick("--receivers", RECEIVERS, options.receivers),
         options.rounds or (1 if options.short else FULL_ROUNDS),
         options.folder,
         1 if options.short else ground.PATIENCE,
@@ -76,7 +76,8 @@ def choose(options: argparse.Namespace) -> Plan:
     return plan
 
 
-def _pick(option: str, available: Sequence[T], names: str) -> tuple[T, ...]:
+def pick(option: str, available: Sequence[T], names: str) -> tuple[T, ...]:
+    """Those that an option names, all where it names none. Raises ChoiceError."""
     by_name = {one.name: one for one in available}
     wanted = names.split(",") if names else list(by_name)
     for name in wanted:

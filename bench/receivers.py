@@ -11,6 +11,7 @@ from importlib import metadata, util
 from pathlib import Path
 
 from dcmstore import __version__
+from tools.programs import find_program
 
 BEST = "dcmtk-best"  # the one that the others are compared with
 TCP_NODELAY = {"TCP_NODELAY": "1"}  # DCMTK then leaves Nagle's algorithm off
@@ -21,8 +22,8 @@ NOT_STORED = ""
 # small ones take up to three minutes. Objects a second are compared, and 200 objects tell them as well.
 NAGLE_OBJECTS = 200
 
-ORTHANC = shutil.which("Orthanc") or shutil.which("Orthanc", path="/usr/sbin:/usr/local/sbin")
-STORESCP = shutil.which("storescp")
+ORTHANC = find_program("Orthanc")
+STORESCP = find_program("storescp")
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +46,9 @@ class Receiver:
     warm_up: float = 0.0  # seconds that it works behind its port when it listens already; they are of no run
 
 
-def _dcmstore(durable: int, **keys: int) -> Callable[[Path, int], list[str]]:
+def dcmstore(durable: int, **keys: int) -> Callable[[Path, int], list[str]]:
+    """The command of a receiver of ours with these keys in its ini."""
+
     def command(folder: Path, port: int) -> list[str]:
         for name in ("images", "rdsr"):
             (folder / name).mkdir()
@@ -106,12 +109,12 @@ WORKERS = max(os.cpu_count() or 1, 2)
 
 # fmt: off
 RECEIVERS = (
-    Receiver("dcmstore", "dcmstore, durable=1 (as it comes)", True, _dcmstore(1), "*/**/*.dcm",
+    Receiver("dcmstore", "dcmstore, durable=1 (as it comes)", True, dcmstore(1), "*/**/*.dcm",
              OF_THIS_CHECKOUT, is_exact=True),
-    Receiver("dcmstore-fast", "dcmstore, durable=0", True, _dcmstore(0), "*/**/*.dcm", OF_THIS_CHECKOUT, is_exact=True),
-    Receiver("dcmstore-workers", f"dcmstore, durable=0, workers={WORKERS}", True, _dcmstore(0, workers=WORKERS),
+    Receiver("dcmstore-fast", "dcmstore, durable=0", True, dcmstore(0), "*/**/*.dcm", OF_THIS_CHECKOUT, is_exact=True),
+    Receiver("dcmstore-workers", f"dcmstore, durable=0, workers={WORKERS}", True, dcmstore(0, workers=WORKERS),
              "*/**/*.dcm", OF_THIS_CHECKOUT, is_exact=True),
-    Receiver("dcmstore-index", "dcmstore, durable=0, index=1", True, _dcmstore(0, index=1), "*/**/*.dcm",
+    Receiver("dcmstore-index", "dcmstore, durable=0, index=1", True, dcmstore(0, index=1), "*/**/*.dcm",
              OF_THIS_CHECKOUT, is_exact=True, warm_up=4.0),
     Receiver("dcmtk", "DCMTK storescp as installed", STORESCP is not None, _storescp(), "stored/*",
              max_objects=NAGLE_OBJECTS),

@@ -1,7 +1,6 @@
 """Fixtures that more than one test file uses."""
 
 import os
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,6 +9,7 @@ from hypothesis import settings
 
 from tests import support
 from tests.hosted import Running, running_in
+from tools.programs import find_program
 
 settings.register_profile("ordinary", deadline=None, max_examples=150)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ordinary"))
@@ -45,7 +45,3 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
             pytest.fail(f"not installed: {', '.join(missing)}; CI must have it")
         if missing:
             pytest.skip(f"not installed: {', '.join(missing)}")
-
-
-def find_program(name: str) -> str | None:
-    return shutil.which(name) or shutil.which(name, path="/usr/sbin:/usr/local/sbin")

@@ -34,6 +34,7 @@ from tests.support import (
     stored_data_set,
     with_title,
 )
+from tools.programs import find_program
 from torture import disks
 from torture import receiver as receivers
 from torture.disks import EXT4, XFS, Disk, DiskProblem, FileSystem
@@ -208,7 +209,7 @@ class VanishedShare(Fault):
             disks.unmount_at_once(folder)
 
     def mount(self, folder: Path) -> None:
-        program = disks.find_program("bindfs")
+        program = find_program("bindfs")
         assert program is not None
         with open("/proc/self/mountinfo", "rb") as mounts:
             self.server = subprocess.Popen([program, "-f", self._behind, folder], stderr=subprocess.DEVNULL)
@@ -334,7 +335,7 @@ def name_of(fault: type[Fault]) -> str:
 
 
 def require(program: str) -> None:
-    if disks.find_program(program) is None:
+    if find_program(program) is None:
         pytest.skip(f"{program} is not installed")
 
 

@@ -17,9 +17,9 @@ from pynetdicom import AE, _config
 from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]
 
 from dcmstore import uids
-from tests.conftest import find_program
 from tests.support import Receiver, free_port, stored_data_set
 from tests.tap import Sent, Tap, tapping
+from tools.programs import find_program
 
 
 def package_folder(name: str) -> Path:

@@ -22,8 +22,8 @@ from pynetdicom import AE, build_context
 from dcmstore import cli, config, dcmtk_names, profile, uid_names, uids
 from dcmstore.errors import ConfigurationError
 from dcmstore.profile import Profile
-from tests.conftest import find_program
 from tests.wire import UIDS
+from tools.programs import find_program
 
 ROOT = Path(__file__).parent.parent
 CT = "1.2.840.10008.5.1.4.1.1.2"

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from dcmstore.tls import faults
-from tests.conftest import find_program
 from tests.test_tls_wired import CT_SMALL
 from tests.tls_support import Secured, receiving
+from tools.programs import find_program
 
 PAGE = (Path(__file__).parent.parent / "docs" / "tls.md").read_text(encoding="utf-8")
 

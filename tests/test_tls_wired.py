@@ -21,9 +21,9 @@ from dcmstore.tls import renewal
 from dcmstore.ul import pdu
 from dcmstore.ul.pdu import AAbort, AAssociateRJ
 from tests.certificates import DAY, Authority, Issued, rsa_key
-from tests.conftest import find_program
 from tests.support import Peer, association_request, data_set, store_request, stored_data_set
 from tests.tls_support import Secured, receiving
+from tools.programs import find_program
 
 with warnings.catch_warnings(action="ignore"):
     CT_SMALL = Path(str(get_testdata_file("CT_small.dcm")))

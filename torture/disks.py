@@ -6,7 +6,6 @@ Needs Linux and root. `unavailable` says why a machine can't.
 import contextlib
 import ctypes
 import os
-import shutil
 import struct
 import subprocess
 import sys
@@ -14,6 +13,8 @@ import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+
+from tools.programs import find_program
 
 if sys.platform != "win32":
     import fcntl
@@ -25,7 +26,6 @@ SIZE = 512 * 1024 * 1024  # bytes of a disk; only what is written takes memory. 
 _FS_IOC_SHUTDOWN = 0x8004587D  # _IOR('X', 125, __u32)
 _WITHOUT_LOG_FLUSH = struct.pack("I", 2)
 _CLONE_NEWNS = 0x00020000
-_PATH = os.environ.get("PATH", "") + ":/usr/sbin:/sbin"
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,10 +143,6 @@ def keep_mounts_private() -> None:
     if ctypes.CDLL(None, use_errno=True).unshare(_CLONE_NEWNS) != 0:
         raise DiskProblem(f"unshare: {os.strerror(ctypes.get_errno())}")
     run("mount", "--make-rprivate", "/")
-
-
-def find_program(name: str) -> str | None:
-    return shutil.which(name, path=_PATH)
 
 
 def run(program: str, *arguments: str, accepted: tuple[int, ...] = (0,)) -> None:

@@ -40,7 +40,9 @@ from dcmstore.ul.timers import Limits, Phase, Timers
 if TYPE_CHECKING:
     from dcmstore.services.commitment import CommitmentService
 
-RECEIVE_BUFFER = 256 * 1024  # bytes an association, while data comes
+# Bytes an association, while data comes: few calls for large objects (docs/decisions/0012). Less on Windows, which
+# can't give pages back in a pause.
+RECEIVE_BUFFER = (256 if sys.platform == "win32" else 1024) * 1024
 MAX_IGNORED = 64 * 1024 * 1024  # bytes after the end of an association; who sends more does not read that it is over
 # Seconds between looks at the timers while nothing comes; on Windows also until a connection hears that it is to end.
 TICK = 1.0 if sys.platform == "win32" else 5.0

@@ -17,10 +17,10 @@ from pynetdicom import AE, evt
 from dcmstore import uids
 from dcmstore.forwarding.sending import ForwardHandler
 from dcmstore.jobs.work import JobFailed
-from tests.conftest import find_program
 from tests.forwarding.support import WAIT, FakePeer, file_of, job, sender
 from tests.support import Receiver, data_set, free_port, stored_data_set
 from tests.test_interop import CT_SMALL, DOSE_REPORTS, SENDABLE, data_set_of, identities, orthanc
+from tools.programs import find_program
 
 ALL = [*SENDABLE, *DOSE_REPORTS]
 MEDIA_DIRECTORY = "1.2.840.10008.1.3.10"

@@ -12,9 +12,9 @@ import dcmstore
 from dcmstore import uids
 from dcmstore.storage import part10
 from dcmstore.storage.part10 import FileMeta
-from tests.conftest import find_program
 from tests.support import CT, data_set, stored_data_set
 from tests.windows.wine import Answer, Machine
+from tools.programs import find_program
 
 BUILD = Path(__file__).resolve().parents[2] / "build" / "windows"
 BUNDLE = BUILD / "dist" / f"DcmStoreService-{dcmstore.__version__}-win64"
