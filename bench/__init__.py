@@ -10,7 +10,7 @@ whether everything arrives). The modules in the order in which a measurement is 
     bare.py        socket -> file                             the least a receiver in Python can do, a program too
     receivers.py   folder + port -> command line              who is compared, and what they are started with
     processes.py   command line -> process -> memory and CPU  start, watch and stop by process ID
-    ground.py      folder -> calm folder                      what deleted files do to new ones
+    ground.py      folder -> calm folder                      what deleted files do to new ones, and fresh memory
     measure.py     receiver + client + files -> measurement   one run, verified
     plan.py        choice -> runs in rounds
     report.py      measurements -> Markdown

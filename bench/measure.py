@@ -80,6 +80,7 @@ def _run(receiver: Receiver, client: Client, paths: Sequence[Path], folder: Path
         try:
             processes.wait_until_listening(process, port)
             time.sleep(receiver.warm_up)
+            ground.warm(folder / "ground", 2 * sum(path.stat().st_size for path in paths))
             sent, used = _send(client, port, paths, folder, process)
         except ProcessFailed as error:
             raise ProcessFailed(f"{error}; it said: {_tail(folder / 'receiver.log')}") from None

@@ -4,13 +4,13 @@
     python -m bench.versus ../before [--set ct] [--client raw1] [--durable 0] [--rounds 15] [--folder DIR]
 
 The machines are noisy: two checkouts that are the same differ by a tenth in a single round, and quartiles that do not
-enclose 1 are the least that says something.
+enclose 1 are the least that says something. The processor's time is steadier where other machines share the processor.
 """
 
 import argparse
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from statistics import median, quantiles
 
@@ -39,12 +39,9 @@ def main() -> int:
     if faults := [f"{one.receiver}: {one.fault}" for one in measurements if one.fault]:
         print("\n".join(faults), file=sys.stderr)
         return 1
-    ratios = _ratios(measurements)
-    low, _, high = quantiles(ratios)
-    print(
-        f"{options.set}, {options.client}, durable= {options.durable}: this is {median(ratios):.2f} times as fast as "
-        f"{options.checkout}, half of {len(ratios)} rounds between {low:.2f} and {high:.2f}"
-    )
+    print(f"{options.set}, {options.client}, durable= {options.durable}, {options.rounds} rounds:")
+    print(f"this is {_middle(measurements, lambda one: one.rate)} times as fast as {options.checkout}")
+    print(f"and takes {_middle(measurements, lambda one: one.usage.cpu)} times the processor's time")
     return 0
 
 
@@ -71,10 +68,12 @@ def _of(checkout: Path, name: str, durable: int) -> Receiver:
     )
 
 
-def _ratios(measurements: Sequence[Measurement]) -> list[float]:
-    """This one's rate by the other one's, round by round."""
-    rates = {name: [one.rate for one in measurements if one.receiver == name] for name in ("this", "other")}
-    return [ours / theirs for ours, theirs in zip(rates["this"], rates["other"], strict=True)]
+def _middle(measurements: Sequence[Measurement], value: Callable[[Measurement], float]) -> str:
+    """The median of this one's value by the other one's, round by round, and the middle half of them."""
+    values = {name: [value(one) for one in measurements if one.receiver == name] for name in ("this", "other")}
+    ratios = [this / other for this, other in zip(values["this"], values["other"], strict=True)]
+    low, _, high = quantiles(ratios)
+    return f"{median(ratios):.2f} ({low:.2f} to {high:.2f})"
 
 
 if __name__ == "__main__":
