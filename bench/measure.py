@@ -16,6 +16,7 @@ from dcmstore.storage import part10
 
 RUN_TIME = 900  # seconds that a client may take
 SETTLE_TIME = 5.0  # seconds after the last response in which every object has to have its name
+MEMORY = 3  # times the size of what is sent: files, messages made of them, and what the receiver writes
 SAMPLE = 20  # objects whose bytes are compared
 
 
@@ -80,7 +81,7 @@ def _run(receiver: Receiver, client: Client, paths: Sequence[Path], folder: Path
         try:
             processes.wait_until_listening(process, port)
             time.sleep(receiver.warm_up)
-            ground.warm(folder / "ground", 2 * sum(path.stat().st_size for path in paths))
+            ground.warm(MEMORY * sum(path.stat().st_size for path in paths))
             sent, used = _send(client, port, paths, folder, process)
         except ProcessFailed as error:
             raise ProcessFailed(f"{error}; it said: {_tail(folder / 'receiver.log')}") from None
