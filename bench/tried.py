@@ -19,6 +19,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from statistics import median, quantiles
 
+from bench import ground
+
 OBJECTS = 400
 SIZE = 512 * 1024  # bytes of an object
 CHUNK = 1024 * 1024  # bytes, as our receive buffer
@@ -52,6 +54,7 @@ def _ratio(number: int, ours: Way, theirs: Way, folder: Path) -> float:
     seconds = {}
     for way in (ours, theirs) if number % 2 else (theirs, ours):
         with tempfile.TemporaryDirectory(prefix="dcmstore-bench-", dir=folder) as name:
+            ground.warm(2 * OBJECTS * SIZE)
             seconds[way] = way(Path(name))
     return seconds[ours] / seconds[theirs]
 
