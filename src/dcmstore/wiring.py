@@ -325,7 +325,8 @@ def indexer(
         if event == "index.unread":
             facts["root"] = as_written(str(facts["root"]))
             if not settings_in_force().log_patient:
-                facts["path"] = re.sub("^[^/]+/", "*/", str(facts["path"]))  # the first folder names the patient
+                # The first folder names the patient, and may be all that there is; a file beside it has a UID.
+                facts["path"] = re.sub(r"^(?![0-9.]+\.dcm$)[^/]+", "*", str(facts["path"]))
         tellers.get(event, log.info)(event, **facts)
 
     made = Indexer(

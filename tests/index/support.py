@@ -1,9 +1,12 @@
 """Files of images with all that the index looks for, and an index that a test turns by hand."""
 
 import contextlib
+import os
 import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
+
+import pytest
 
 from dcmstore.index.database import Database
 from dcmstore.index.entries import Root
@@ -78,3 +81,19 @@ def locked(path: Path) -> Iterator[None]:
         yield
     finally:
         other.close()
+
+
+def ignored(*_: object) -> None:
+    """Whoever is told of it."""
+
+
+def refuse(monkeypatch: pytest.MonkeyPatch, folder: str) -> None:
+    """The system lets nobody read a folder, as it does with one of somebody else."""
+
+    def scan(path: str) -> object:
+        if path == folder:
+            raise PermissionError(13, "Permission denied", path)
+        return as_it_is(path)
+
+    as_it_is = os.scandir
+    monkeypatch.setattr(os, "scandir", scan)

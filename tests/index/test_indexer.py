@@ -20,7 +20,7 @@ from dcmstore.index.notes import Note, Notes, Unread
 from dcmstore.storage.filing import FilingPolicy
 from dcmstore.storage.filing import Root as Kind
 from dcmstore.storage.store import Instance, Outcome, Store, Stored
-from tests.index.support import EXPLICIT, image, locked, rows, write
+from tests.index.support import EXPLICIT, ignored, image, locked, rows, write
 from tests.support import CT, WAIT, wait_until
 
 
@@ -570,7 +570,7 @@ def test_a_root_in_a_root_is_walked_once(root: Root, path: Path, database: Datab
     outer = Root(root.name, root.system, (inner.system,))
     write(outer, "x.dcm", image())
     write(inner, "y.dcm", image("1.2.9"))
-    for _ in walk.catch_up(database, [outer, inner]):
+    for _ in walk.catch_up(database, [outer, inner], ignored, ignored):
         pass
     assert rows(path, "SELECT root, path FROM instances ORDER BY path") == [
         (outer.name, "x.dcm"),
@@ -582,7 +582,7 @@ def test_catching_up_hides_no_change_from_verify(root: Root, path: Path, databas
     write(root, "x.dcm", image())
     database.write([entries.read(root, "x.dcm")])
     write(root, "x.dcm", image(pixels=b"abcdef"))
-    assert sum(walk.catch_up(database, [root])) == 0
+    assert sum(walk.catch_up(database, [root], ignored, ignored)) == 0
     assert rows(path, "SELECT sha256 FROM instances") == [(hashlib.sha256(image()).hexdigest(),)]
 
 

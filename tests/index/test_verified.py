@@ -15,7 +15,7 @@ from dcmstore.index.database import Database, IndexTrouble
 from dcmstore.index.entries import Came, Root
 from dcmstore.storage import part10
 from dcmstore.storage.part10 import FileMeta
-from tests.index.support import EXPLICIT, image, rows, write
+from tests.index.support import EXPLICIT, ignored, image, refuse, rows, write
 from tests.support import CT
 
 OLD = time.time() - 3600  # a file of then is not coming just now
@@ -181,7 +181,7 @@ def test_bytes_that_are_done_with_add_up(database: Database, root: Root) -> None
 
 
 def reindex(database: Database, root: Root) -> reindexing.Reindexed:
-    return reindexing.reindex(database, [root], lambda _: None)
+    return reindexing.reindex(database, [root], ignored, ignored)
 
 
 def test_reindexing_finds_what_is_new_changed_and_gone(database: Database, root: Root, path: Path) -> None:
@@ -203,7 +203,7 @@ def test_reindexing_keeps_who_sent_a_file_and_when(database: Database, root: Roo
 
 
 def test_reindexing_again_reads_no_file(database: Database, root: Root, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(walk, "read_all", lambda _, paths: pytest.fail("read") if paths else [])
+    monkeypatch.setattr(walk, "read_all", lambda _, paths, __: pytest.fail("read") if paths else [])
     assert reindex(database, root).entered == 0
 
 
@@ -217,7 +217,7 @@ def test_what_was_broken_off_goes_on(root: Root, path: Path, monkeypatch: pytest
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        reindexing.reindex(database, [root], interrupt)
+        reindexing.reindex(database, [root], interrupt, ignored)
     assert len(rows(path)) == 2
     assert reindex(database, root).entered == 4
     database.close()
@@ -250,9 +250,33 @@ def test_a_mount_point_with_what_a_receiver_makes_loses_nothing_of_the_index(
     assert len(rows(path)) == 3
 
 
+@pytest.mark.skipif(os.name == "nt", reason="links are not for everybody there")
+def test_what_lies_where_nobody_can_look_stays_in_the_index(database: Database, root: Root, path: Path) -> None:
+    os.rename(root.path_of("P"), root.path_of("Q"))
+    Path(root.system, "P").symlink_to("P")  # leads nowhere, so that the system refuses every path through it
+    told: list[tuple[str, str]] = []
+    done = reindexing.reindex(
+        database, [root], ignored, lambda _, path, error: told.append((path, str(error.strerror)))
+    )
+    assert (done.unread, done.removed, done.entered) == (1, 0, 3)
+    assert told == [("P", "Too many levels of symbolic links")]
+    assert len(rows(path)) == 6
+
+
+@pytest.mark.parametrize(("folder", "is_told"), [("P", True), ("lost+found", False)])
+def test_a_folder_that_can_not_be_read_is_told_but_not_one_of_the_file_system(
+    database: Database, root: Root, monkeypatch: pytest.MonkeyPatch, folder: str, is_told: bool
+) -> None:
+    Path(root.path_of(folder)).mkdir(exist_ok=True)
+    refuse(monkeypatch, root.path_of(folder))
+    assert reindex(database, root).unread == is_told
+    findings = compare(database, root)
+    assert findings == ([("unreadable", "P", "Permission denied")] if is_told else [])
+
+
 def test_a_file_replaced_while_it_was_read_is_left_to_who_replaced_it(root: Root, tmp_path: Path) -> None:
     write(root, "x.dcm", image())
-    read = walk.read_all(root, ["x.dcm"])
+    read = walk.read_all(root, ["x.dcm"], ignored)
     write(root, "x.dcm", image(pixels=b"abcdef"))
     assert walk.as_they_are(root, read) == []
 

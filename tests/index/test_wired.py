@@ -170,6 +170,24 @@ def test_a_file_that_can_not_be_read_is_told_without_its_patient(
     assert f"path={'PAT1' if log_patient else '*'}/7/3/1.2.1.dcm " in line
 
 
+@pytest.mark.skipif(os.name == "nt", reason="links are not for everybody there")
+def test_what_a_walk_can_not_read_is_told_and_looked_for_again(place: Running, run: Run) -> None:
+    folder = place.folder / "images" / "DOE^JANE"
+    folder.symlink_to("DOE^JANE")  # leads nowhere, so that the system refuses every path through it
+    place.start()
+    wait_until(lambda: place.logged("index.caught_up"))
+    place.stop()
+    (line,) = place.logged("index.unread")
+    assert " WARNING " in line
+    assert " path=* " in line
+    assert line.endswith(" files=1")
+    assert not (place.folder / "DcmStore.index-clean").exists()  # so the next start looks again
+    code, _, errors = run("reindex")
+    assert code == 1
+    assert f"dcmstore: {folder}: can't be read: Too many levels of symbolic links\n" in errors
+    assert "dcmstore: 1 of the folders and files can't be read; run this as the user that runs the receiver" in errors
+
+
 def test_a_damaged_index_hinders_no_store_and_reindex_cures_it(place: Running, run: Run) -> None:
     index_of(place).write_bytes(b"no database" * 1000)
     place.start()

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from dcmstore import index, needs, wiring
 from dcmstore.errors import ConfigurationError, reason_of
+from dcmstore.index import printing
 
 if TYPE_CHECKING:
     from dcmstore.index.database import Database
@@ -46,8 +47,13 @@ def _reindex(database: "Database", roots: "Sequence[Root]") -> int:
     from dcmstore.index import reindexing
 
     with tqdm(total=reindexing.count(roots), unit="file", disable=None) as bar:
+
+        def tell(root: "Root", path: str, error: OSError) -> None:
+            shown = printing.safe(wiring.as_written(root.path_of(path)))
+            bar.write(f"dcmstore: {shown}: can't be read: {reason_of(error)}", file=sys.stderr)
+
         try:
-            done = reindexing.reindex(database, roots, bar.update)
+            done = reindexing.reindex(database, roots, bar.update, tell)
         except KeyboardInterrupt:
             bar.write("dcmstore: interrupted; the same command goes on from here", file=sys.stderr)
             return 1
@@ -56,6 +62,9 @@ def _reindex(database: "Database", roots: "Sequence[Root]") -> int:
 
 def _told(done: "Reindexed") -> int:
     print(f"{done.seen} files, {done.entered} entered, {done.removed} removed that are gone")
+    if done.unread:
+        text = "can't be read; run this as the user that runs the receiver, or see to the disk, and do it again"
+        print(f"dcmstore: {done.unread} of the folders and files {text}", file=sys.stderr)
     for root in done.kept:
         print(f"dcmstore: {root}: is empty, and what the index has of it is kept; is its disk there?", file=sys.stderr)
-    return int(bool(done.kept))
+    return int(bool(done.kept or done.unread))

@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from enum import Enum
+from functools import partial
 from typing import NamedTuple
 
 from dcmstore.errors import CannotUnderstand, reason_of
@@ -89,9 +90,12 @@ class Comparer:
                     self.moved(known.size)
                 while self._doubts and (len(self._doubts) > MAX_DOUBTS or self._doubts[0].due <= time.monotonic()):
                     yield from self._settled(self._doubts.popleft())
+        unread: list[Finding] = []
         for root in roots:
-            for found in walk.files_of(root):
+            for found in walk.files_of(root, partial(_note_unread, unread)):
                 yield from self._unknown(root, found)
+        self.comparison.findings += len(unread)
+        yield from unread
         while self._doubts:
             yield from self._settled(self._doubts.popleft())
 
@@ -206,6 +210,10 @@ def _head_problem(digests: _Digests, known: Known) -> str:
         if is_now and is_now != was:
             return f"its head has {name} {is_now}, had {was}"
     return ""
+
+
+def _note_unread(findings: list[Finding], root: Root, path: str, error: OSError) -> None:
+    findings.append(Finding(Verdict.UNREADABLE, root.path_of(path), reason_of(error)))
 
 
 def _is_just_now(path: str) -> bool:

@@ -93,11 +93,11 @@ class Database(SqliteFile):
 
     def remove_gone(self, root: Root, paths: Collection[str]) -> int:
         """Remove those of these files that are not there; return how many."""
-        gone = [path for path in paths if not os.path.lexists(root.path_of(path))]
+        gone = [path for path in paths if _is_gone(root.path_of(path))]
         if not gone:
             return 0
         with self.transaction() as connection:
-            gone = [path for path in gone if not os.path.lexists(root.path_of(path))]  # now nobody else can enter it
+            gone = [path for path in gone if _is_gone(root.path_of(path))]  # now nobody else can enter it
             for chosen in _chunks(gone):
                 connection.execute(delete(instances).where(instances.c.root == root.name, instances.c.path.in_(chosen)))
         return len(gone)
@@ -189,3 +189,14 @@ def _row(entry: Entry, series_id: int) -> dict[str, Any]:
 def _chunks(paths: Sequence[str]) -> Iterator[Sequence[str]]:
     for start in range(0, len(paths), AT_ONCE):
         yield paths[start : start + AT_ONCE]
+
+
+def _is_gone(path: str) -> bool:
+    """Whether a file is not there for sure. In a folder that can't be read, nobody knows."""
+    try:
+        os.lstat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return True
+    except OSError:
+        return False
+    return False

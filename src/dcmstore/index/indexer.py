@@ -31,6 +31,7 @@ PATIENCE = 3.0  # seconds to wait for another process that is writing; it is add
 # Seconds between two lines about files that can't be read, and between the walks that look for them: a walk that
 # begins anew for each of many files would never come to its end.
 LOST = 60.0
+_UNREAD_ADVICE = "let the user that runs dcmstore read it, or see to that disk; the next start then enters it"
 
 Report: TypeAlias = Callable[..., None]
 LOOK = 1.0  # seconds between looks at what is due because time has passed; study-quiet counts in seconds
@@ -115,6 +116,8 @@ class Indexer:
         self._walk: Iterator[int] | None = None
         self._walk_began = 0.0
         self._walk_entered = 0
+        self._walk_unread = 0  # files and folders that it could not read
+        self._first_unread: dict[str, str] = {}  # facts of the first of them
         self._is_whole = not keeps_whole
         self._has_missed = False  # so a walk is to be begun, also where one is under way
         self._may_lack = False  # something that nobody will tell it of: the next start looks for it
@@ -347,9 +350,8 @@ class Indexer:
         if self._lost is None:
             return
         note, reason = self._lost
-        advice = "let the user that runs dcmstore read it, or see to that disk; the next start then enters it"
         facts = {"root": note.root, "path": note.path, "files": self._lost_files}
-        self._report("index.unread", **facts, reason=f"{reason}; {advice}")
+        self._report("index.unread", **facts, reason=f"{reason}; {_UNREAD_ADVICE}")
         self._lost, self._lost_files, self._lost_told = None, 0, time.monotonic()
         self._has_missed = True
 
@@ -363,15 +365,26 @@ class Indexer:
         from dcmstore.index import walk
 
         if self._walk is None:
-            self._walk = walk.catch_up(database, self._roots(), self._found)
-            self._walk_began, self._walk_entered = time.monotonic(), 0
+            self._walk = walk.catch_up(database, self._roots(), self._found, self._passed_over)
+            self._walk_began, self._walk_entered, self._walk_unread = time.monotonic(), 0, 0
         added = next(self._walk, None)
         if added is not None:
             self._walk_entered += added
             return
         self._walk, self._is_whole = None, True
+        if (
+            self._walk_unread and time.monotonic() >= self._lost_told + LOST
+        ):  # else it looked for what was told just now
+            self._report("index.unread", **self._first_unread, files=self._walk_unread)
         seconds = f"{time.monotonic() - self._walk_began:.1f}"
         self._report("index.caught_up", files=self._walk_entered, seconds=seconds)
+
+    def _passed_over(self, root: Root, path: str, error: OSError) -> None:
+        """A file or folder that a walk can't read: a line for all of them, and the next start looks again."""
+        if not self._walk_unread:
+            self._first_unread = {"root": root.name, "path": path, "reason": f"{reason_of(error)}; {_UNREAD_ADVICE}"}
+        self._walk_unread += 1
+        self._may_lack = True
 
     def _found(self, found: Sequence[Entry]) -> None:
         """What a walk is about to enter."""

@@ -21,6 +21,7 @@ class Reindexed:
     seen: int = 0
     entered: int = 0
     removed: int = 0
+    unread: int = 0  # files and folders that can't be read; what the index has of them stays
     kept: tuple[str, ...] = ()  # root folders that are empty now, whose files stay in the index
 
 
@@ -45,15 +46,22 @@ def _put_aside(path: str) -> None:
             os.replace(path + suffix, path + DAMAGED + suffix)
 
 
-def reindex(database: Database, roots: Iterable[Root], moved: Callable[[int], object]) -> Reindexed:
+def reindex(
+    database: Database, roots: Iterable[Root], moved: Callable[[int], object], unread: walk.Unread
+) -> Reindexed:
     """Make the index agree with the folders. `moved` is told of files that are done with.
 
     What has the size and time that the index knows is passed over, so that what was broken off goes on.
     """
     done = Reindexed()
+
+    def note_unread(root: Root, path: str, error: OSError) -> None:
+        done.unread += 1
+        unread(root, path, error)
+
     for root in roots:
-        for found in walk.files_of(root):
-            read = walk.read_all(root, walk.lacking(database, root, found))
+        for found in walk.files_of(root, note_unread):
+            read = walk.read_all(root, walk.lacking(database, root, found), note_unread)
             current = walk.as_they_are(root, read)
             database.write(current)
             done.seen += len(found)
@@ -73,4 +81,8 @@ def _remove_gone(database: Database, root: Root) -> int:
 
 
 def count(roots: Iterable[Root]) -> int:
-    return sum(len(found) for root in roots for found in walk.files_of(root))
+    return sum(len(found) for root in roots for found in walk.files_of(root, _untold))
+
+
+def _untold(root: Root, path: str, error: OSError) -> None:
+    """Whoever reads it tells."""

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from dcmstore.errors import CannotUnderstand
 from dcmstore.index import entries
@@ -11,6 +12,9 @@ from dcmstore.index.entries import Entry, Root
 from dcmstore.storage import names
 
 AT_ONCE = 100  # files looked at before somebody else gets a turn: as many as notes in a transaction
+_OF_A_DISK = ("lost+found", "System Volume Information")  # a file system's own, which nobody may read
+
+Unread = Callable[[Root, str, OSError], object]  # told of a file or folder below a root that can't be read, and why
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,21 +26,24 @@ class Found:
     modified: int
 
 
-def files_of(root: Root) -> Iterator[list[Found]]:
+def files_of(root: Root, unread: Unread) -> Iterator[list[Found]]:
     """Every file below a root, folder by folder, without what can't be looked at or has no name in Unicode."""
     found: list[Found] = []
-    for parent, below, file_names in os.walk(root.system):
+    for parent, below, file_names in os.walk(root.system, onerror=partial(_tell_of_folder, root, unread)):
         if parent == root.system:
             below[:] = [name for name in below if name not in names.OUR_FOLDERS]
         below[:] = sorted(name for name in below if os.path.join(parent, name) not in root.without)
-        folder = os.path.relpath(parent, root.system).replace(os.sep, "/")
+        folder = _below(root, parent)
         for name in sorted(file_names):
             path = name if folder == "." else f"{folder}/{name}"
             if not _is_text(path):
                 continue
             try:
                 status = os.stat(os.path.join(parent, name))
-            except OSError:
+            except FileNotFoundError:
+                continue  # gone meanwhile
+            except OSError as error:
+                unread(root, path, error)
                 continue
             found.append(Found(path, status.st_size, status.st_mtime_ns))
             if len(found) >= AT_ONCE:
@@ -44,6 +51,16 @@ def files_of(root: Root) -> Iterator[list[Found]]:
                 found = []
     if found:
         yield found
+
+
+def _below(root: Root, path: str) -> str:
+    return os.path.relpath(path, root.system).replace(os.sep, "/")
+
+
+def _tell_of_folder(root: Root, unread: Unread, error: OSError) -> None:
+    folder = _below(root, error.filename)
+    if not isinstance(error, FileNotFoundError) and folder not in _OF_A_DISK:
+        unread(root, folder, error)
 
 
 def lacking(database: Database, root: Root, found: Sequence[Found]) -> list[str]:
@@ -56,14 +73,16 @@ def lacking(database: Database, root: Root, found: Sequence[Found]) -> list[str]
     ]
 
 
-def read_all(root: Root, paths: Iterable[str]) -> list[Entry]:
+def read_all(root: Root, paths: Iterable[str], unread: Unread) -> list[Entry]:
     """An entry for each that is a DICOM object."""
     read = []
     for path in paths:
         try:
             read.append(entries.read(root, path))
-        except (CannotUnderstand, OSError):
+        except (CannotUnderstand, FileNotFoundError):
             continue  # another file, or gone meanwhile
+        except OSError as error:
+            unread(root, path, error)
     return read
 
 
@@ -81,7 +100,7 @@ def as_they_are(root: Root, read: Iterable[Entry]) -> list[Entry]:
 
 
 def catch_up(
-    database: Database, roots: Iterable[Root], found_new: Callable[[Sequence[Entry]], None] = lambda _: None
+    database: Database, roots: Iterable[Root], found_new: Callable[[Sequence[Entry]], None], unread: Unread
 ) -> Iterator[int]:
     """Enter what the index does not have at all, a part at each step; yields how many files were entered at it.
 
@@ -89,9 +108,9 @@ def catch_up(
     find.
     """
     for root in roots:
-        for found in files_of(root):
+        for found in files_of(root, unread):
             known = database.known(root.name, [file.path for file in found])
-            read = read_all(root, [file.path for file in found if file.path not in known])
+            read = read_all(root, [file.path for file in found if file.path not in known], unread)
             added = as_they_are(root, read)
             found_new(added)
             database.write(added)
