@@ -63,6 +63,18 @@ def test_a_title_without_a_code_and_with_a_sequence_in_it_is_no_rubbish() -> Non
     assert reader.values == {}
 
 
+def test_an_element_beside_items_is_passed_over_by_its_long_length_every_time() -> None:
+    """Group FFFE has no VR, so what is remembered of elements with a short length may not be said of it."""
+    odd = b"\xfe\xff\x01\x00\x04\x00\x00\x00" + bytes(4)  # (FFFE,0001), four bytes
+    item, ends = b"\xfe\xff\x00\xe0" + b"\xff" * 4, b"\xfe\xff\x0d\xe0" + bytes(4) + b"\xfe\xff\xdd\xe0" + bytes(4)
+    sequence = element(0x0008, 0x1111, "SQ", b"")[:-4] + b"\xff" * 4 + item + odd * 2 + ends
+    for _ in range(2):
+        reader = HeaderReader(uids.EXPLICIT_VR_LITTLE_ENDIAN)
+        reader.receive(memoryview(sequence + element(0x0010, 0x0020, "LO", b"PAT1")))
+        reader.end()
+        assert reader.text_of(header.PATIENT_ID) == "PAT1"
+
+
 # Campaigns ---------------------------------------------------------------------------------------------------------
 
 

@@ -273,7 +273,7 @@ class HeaderReader:
                 head, level = self._head, self._level
                 glance, unwanted = head.kind.unpack_from, level.unwanted[head]
             else:
-                if start == position + 8:
+                if vr in _EIGHT_BYTE_VRS:  # one in group FFFE may have its length there and a VR that is none
                     if len(unwanted) >= MAX_UNWANTED:
                         unwanted.clear()
                     unwanted.add(kind)
