@@ -348,7 +348,7 @@ class _Receiver:
             store.close()
             return
         # Who calls is the thread that hears a worker; neither a slow share nor another worker may keep it from that.
-        threading.Thread(target=_retire, args=(self._pool, store, shared), name="retiring", daemon=True).start()
+        beside(partial(_retire, self._pool, store, shared), "retiring")
 
     def _check(self) -> None:
         if self._pool is not None:
@@ -384,6 +384,14 @@ class _Receiver:
             f"{self._reading.settings.local_ae} on port {server.address[1]}, "
             f"{server.associations} associations open, {server.stored} objects stored"
         )
+
+
+def beside(do: Callable[[], None], name: str) -> None:
+    """On a thread of its own, or where the system gives no more of them, here."""
+    try:
+        threading.Thread(target=do, name=name, daemon=True).start()
+    except RuntimeError:
+        do()
 
 
 def _retire(pool: Pool, store: Store, shared: Shared) -> None:

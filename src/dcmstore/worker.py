@@ -232,7 +232,7 @@ class _Worker:
         self._log.flush()
         self._apply(use.configuration.settings)
         self._opening.add(use.generation)
-        _beside(lambda: self._opened(use), "opening")
+        receiver.beside(lambda: self._opened(use), "opening")
 
     def _opened(self, use: messages.Use) -> None:
         result: _Generation | _CannotServe = _CannotServe("a fault of dcmstore; its traceback is on standard error")
@@ -365,15 +365,7 @@ class _Worker:
 
 def _close(store: Store) -> None:
     """The share that it was on may be slow, or gone."""
-    _beside(store.close, "closing")
-
-
-def _beside(do: Callable[[], None], name: str) -> None:
-    """On a thread of its own, or where the system gives no more of them, here."""
-    try:
-        threading.Thread(target=do, name=name, daemon=True).start()
-    except RuntimeError:
-        do()
+    receiver.beside(store.close, "closing")
 
 
 def main() -> int:

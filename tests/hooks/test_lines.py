@@ -43,7 +43,7 @@ def test_a_rule_stands_in_front_and_is_not_part_of_the_target() -> None:
     [
         "", '""', '"tool', "{path} x", "[modality=] x", "[modality=CT]",
         "http://", "https://user:secret@host/", "https://host:0/", "https://host:x/", "https://host/{patient_id}",
-        "https://host/a b", "https://host/#x", "copy to relative", "copy to {folder}",
+        "https://host/a b", "https://a..b/", "https://host/#x", "copy to relative", "copy to {folder}",
     ],
 )  # fmt: skip
 def test_what_is_no_hook_is_refused(line: str) -> None:

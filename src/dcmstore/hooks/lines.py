@@ -68,7 +68,7 @@ def _kind_of(target: str) -> str:
 def url_of(target: str) -> SplitResult:
     """Raises ValueError for what is no URL, and for one with a password in it: it would be in the log."""
     parts = urlsplit(target)
-    if not _URL.fullmatch(target) or not parts.hostname or parts.port == 0:
+    if not _URL.fullmatch(target) or not parts.hostname or parts.port == 0 or ".." in parts.hostname:
         raise ValueError
     if parts.username is not None:
         raise NotAllowed("a user or password in a URL would be in the log; allowed is one without: use webhook-secret")
