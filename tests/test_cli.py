@@ -8,7 +8,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -23,7 +22,7 @@ from dcmstore.settings import KEYS, Settings
 from dcmstore.storage import files
 from dcmstore.storage.filing import Root
 from tests.certificates import DAY, Authority
-from tests.support import Peer, data_set, store_request
+from tests.support import Peer, data_set, store_request, wait_until
 
 COMMAND = [sys.executable, "-m", "dcmstore"]
 
@@ -67,10 +66,7 @@ def begin_an_object(peer: Peer, folder: Path) -> None:
     """Send most of an object; it is under way in the receiver when this returns."""
     peer.associate()
     peer.send(store_request(data_set(pixels=bytes(3000)))[:-100])
-    deadline = time.monotonic() + 20
-    while not unfinished(folder):
-        assert time.monotonic() < deadline, "the object did not begin"
-        time.sleep(0.01)
+    wait_until(lambda: unfinished(folder))
 
 
 def unfinished(folder: Path) -> list[Path]:
