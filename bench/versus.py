@@ -2,6 +2,7 @@
 
     git worktree add ../before HEAD~1
     python -m bench.versus ../before [--set ct] [--client raw1] [--durable 0] [--rounds 15] [--folder DIR]
+    python -m bench.versus . --key max-pdu=1048576          is a value of a key worth it?
 
 The machines are noisy: two checkouts that are the same differ by a tenth in a single round, and quartiles that do not
 enclose 1 are the least that says something. The processor's time is steadier where other machines share the processor.
@@ -27,6 +28,7 @@ def main() -> int:
     parser.add_argument("--set", default="ct", metavar="A", help="(default: ct)")
     parser.add_argument("--client", default="raw1", metavar="A", help="(default: raw1)")
     parser.add_argument("--durable", type=int, choices=(0, 1), default=0, help="(default: 0)")
+    parser.add_argument("--key", type=_key, action="append", default=[], metavar="KEY=N", help="in this one's ini only")
     parser.add_argument("--rounds", type=int, default=15, metavar="N", help="(default: 15)")
     parser.add_argument("--folder", type=Path, metavar="DIR", default=Path(tempfile.gettempdir()))
     options = parser.parse_args()
@@ -54,7 +56,10 @@ def _plan(options: argparse.Namespace) -> Plan:
     return Plan(
         plan.pick("--set", sets.full(), options.set),
         plan.pick("--client", CLIENTS, options.client),
-        (_of(ROOT, "this", options.durable), _of(options.checkout.resolve(), "other", options.durable)),
+        (
+            _of(ROOT, "this", dcmstore(options.durable, **dict(options.key))),
+            _of(options.checkout.resolve(), "other", dcmstore(options.durable)),
+        ),
         options.rounds,
         options.folder,
         ground.PATIENCE,
@@ -62,10 +67,13 @@ def _plan(options: argparse.Namespace) -> Plan:
     )
 
 
-def _of(checkout: Path, name: str, durable: int) -> Receiver:
-    return Receiver(
-        name, name, True, dcmstore(durable), "*/**/*.dcm", {"PYTHONPATH": str(checkout / "src")}, is_exact=True
-    )
+def _key(text: str) -> tuple[str, int]:
+    key, _, value = text.partition("=")
+    return key, int(value)
+
+
+def _of(checkout: Path, name: str, command: Callable[[Path, int], list[str]]) -> Receiver:
+    return Receiver(name, name, True, command, "*/**/*.dcm", {"PYTHONPATH": str(checkout / "src")}, is_exact=True)
 
 
 def _middle(measurements: Sequence[Measurement], value: Callable[[Measurement], float]) -> str:
