@@ -199,7 +199,7 @@ class Runner:
                 else:
                     waits.append(queued.due_at - now)
         for _, _, queued in sorted(due, key=lambda choice: choice[:2]):
-            if self._workers.room(queued.target.kind) > 0:
+            if self._workers.room(queued.target.kind) > 0 and not self._is_closing.is_set():
                 self._workers.begin(Task(queued, queue.made))
         return min(waits)
 
