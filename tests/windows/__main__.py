@@ -69,7 +69,8 @@ def run_under_windows(bundle: Path) -> Answer:
         ]:
             with zipfile.ZipFile(wheel) as archive:
                 archive.extractall(place / "site")
-        shutil.copytree(PROJECT / "tests", place / "tests", ignore=shutil.ignore_patterns("__pycache__"))
+        for name in ("tests", "tools"):
+            shutil.copytree(PROJECT / name, place / name, ignore=shutil.ignore_patterns("__pycache__"))
         shutil.copyfile(PROJECT / "pyproject.toml", place / "pyproject.toml")
         # pydicom once more, for its test data; the bundle's modules come behind.
         (place / "bin" / "python313._pth").write_text("..\n..\\site\n" + windows_bundle.SEARCH_PATH, encoding="ascii")
