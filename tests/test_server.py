@@ -5,12 +5,14 @@ import mmap
 import re
 import socket
 import threading
+import time
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
-from dcmstore import sockets, uids
+from dcmstore import connection, sockets, uids
 from dcmstore.connection import Connection
 from dcmstore.dimse import command
 from dcmstore.dimse.command import CommandField, CommandSet
@@ -203,6 +205,22 @@ def test_echo_is_answered(receiver: Receiver) -> None:
         response = peer.receive_response()
         assert (response.command_field, response.status) == (0x8030, 0)
         assert response.message_id_being_responded_to == 77
+
+
+@pytest.mark.parametrize(("sent_ahead", "is_aside"), [(200, True), (1, False)])
+def test_who_sends_much_ahead_lets_others_in(
+    receiver: Receiver, monkeypatch: pytest.MonkeyPatch, sent_ahead: int, is_aside: bool
+) -> None:
+    asides: list[float] = []
+    monkeypatch.setattr(connection, "time", SimpleNamespace(monotonic=time.monotonic, sleep=asides.append))
+    echo = request(CommandField.C_ECHO_RQ, sop_class=uids.VERIFICATION)
+    with Peer(receiver.port) as peer:
+        peer.associate(uids.VERIFICATION)
+        for _ in range(200 // sent_ahead):
+            peer.send(echo * sent_ahead)
+            for _ in range(sent_ahead):
+                assert peer.receive_response().status == Status.SUCCESS
+    assert bool(asides) is is_aside
 
 
 @pytest.mark.parametrize(

@@ -43,6 +43,10 @@ if TYPE_CHECKING:
 # Bytes an association, while data comes: few calls for large objects (docs/decisions/0012). Less on Windows, which
 # can't give pages back in a pause.
 RECEIVE_BUFFER = (256 if sys.platform == "win32" else 1024) * 1024
+# Who has sent much ahead, such as a flood of C-ECHO, gets one answer right after the other, and Python then lets nobody
+# else in: who waits for the interpreter is woken at each, and finds it taken again. So after so many answers without a
+# receive the thread steps aside, for so many seconds.
+COURTEOUS_AFTER, ASIDE = 32, 0.0001
 MAX_IGNORED = 64 * 1024 * 1024  # bytes after the end of an association; who sends more does not read that it is over
 # Seconds between looks at the timers while nothing comes; on Windows also until a connection hears that it is to end.
 TICK = 1.0 if sys.platform == "win32" else 5.0
@@ -135,7 +139,7 @@ class Connection:
         self._line: Line | None = None  # where the requestor may be asked something
         self._events = shared.new_events()
         self._ending: Ending | None = None
-        self._has_answered = True  # since the last receive
+        self._sent = 1  # messages since the last receive
         self._ignored = 0  # bytes since the end of the association
         self.calling = ""
         self.stored = 0
@@ -290,7 +294,7 @@ class Connection:
     def _receive(self, buffer: mmap.mmap) -> int:  # hot: bench
         """The next bytes of the stream; 0 when the peer has closed, or has had its time to."""
         while self._timers.remaining(time.monotonic()) > 0:
-            if not self._has_answered:  # else the answer has carried the acknowledgement
+            if not self._sent:  # else an answer has carried the acknowledgement
                 sockets.acknowledge_now(self._socket)
             try:
                 size = self._socket.recv_into(buffer)
@@ -301,7 +305,7 @@ class Connection:
                     sockets.let_go(buffer)
                     self._ask()
                 continue
-            self._has_answered = False
+            self._sent = 0
             return size
         if self._ending is not None:
             return 0
@@ -441,11 +445,13 @@ class Connection:
     def _send(self, encoded: bytes) -> None:
         if self._log.is_debug:
             self._log.debug(">", peer=self._peer, bytes=len(encoded), type=f"{encoded[0]:02X}H")
-        self._has_answered = True
+        self._sent += 1
         try:
             sockets.send_all(self._socket, encoded, self.shared.limits.stall)
         except sockets.GAVE_UP:
             raise TimedOut("stall-timeout ran out, for the peer does not read what is sent to it") from None
+        if self._sent % COURTEOUS_AFTER == 0:
+            time.sleep(ASIDE)
 
     def _abort(self, answer: AAbort) -> None:
         """Send A-ABORT; a peer that is gone can't hear it, and that is all the same."""
