@@ -386,11 +386,50 @@ def test_what_cant_be_put_aside_stays_and_the_next_attempt_goes_on(
     assert lacking(path) == START - damage.SLACK
 
 
-def test_a_new_queue_that_a_crash_kept_from_its_place_gets_there(path: Path) -> None:
+class Crash(BaseException):
+    """Nothing is put back after it."""
+
+
+@pytest.mark.parametrize("suffix", ["-wal", "-shm", "", "-new"])
+def test_a_crash_in_front_of_any_step_of_putting_aside_loses_nothing_of_either(
+    path: Path, monkeypatch: pytest.MonkeyPatch, suffix: str
+) -> None:
+    damaged = {f"{path.name}{one}": f"no database{one}".encode() for one in ("", "-wal", "-shm")}
+    for name, content in damaged.items():
+        path.with_name(name).write_bytes(content)
+    give_name = files.give_name
+
+    def crash(source: str, target: str) -> None:
+        if source == f"{path}{suffix}":
+            raise Crash
+        give_name(source, target)
+
     damage._make_new(str(path), "", 1.0, START)
-    replacing.finish(str(path))
-    assert names(path) == [path.name]
+    aside = f"{path}-damaged-20231114-221320"
+    with monkeypatch.context() as patch:
+        patch.setattr(files, "give_name", crash)
+        with pytest.raises(Crash):
+            replacing.replace(str(path), aside)
+    if suffix == "-wal":  # nothing was moved: it is damaged still, and whole
+        assert replacing.finish(str(path)) == ""
+        assert {name: path.with_name(name).read_bytes() for name in damaged} == damaged
+        return
+    assert replacing.finish(str(path)) == aside
+    assert Path(aside).read_bytes() == b"no database"
+    assert Path(f"{aside}-wal").read_bytes() == b"no database-wal"
     assert lacking(path) == START
+    assert replacing.finish(str(path)) == ""
+
+
+def test_what_was_put_aside_before_does_not_harm_a_good_queue(opened: Queue, path: Path) -> None:
+    opened.add([job()], START)
+    opened.close()
+    for name in ("-damaged-20231114-221320", "-damaged-20231114-221320-wal"):
+        path.with_name(f"{path.name}{name}").write_bytes(b"no database")
+    damage._make_new(str(path), "", 1.0, START)
+    assert replacing.finish(str(path)) == ""
+    with contextlib.closing(Queue(str(path))) as again:
+        assert next_keys(again) == ["1"]
 
 
 def test_a_disk_that_cant_be_read_is_no_damage(opened: Queue, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,7 +13,7 @@ import pytest
 from sqlalchemy import Connection
 
 from dcmstore.errors import DcmStoreError
-from dcmstore.jobs import opening, overview, patience, runner
+from dcmstore.jobs import damage, opening, overview, patience, runner
 from dcmstore.jobs.circuit import AGAIN, MAX_TOLD, SEVERAL, Circuit
 from dcmstore.jobs.opening import Intake
 from dcmstore.jobs.queue import Queue, QueueTrouble
@@ -378,6 +378,18 @@ def test_a_locked_queue_is_told_once_and_nothing_is_done_twice(place: Place, has
     assert place.hook.next() == "2"
     place.ended("2")
     assert place.kept.silence() == []
+
+
+def test_what_a_crash_left_half_put_aside_is_put_aside_at_the_next_start_and_told(path: Path) -> None:
+    aside = path.with_name(f"{path.name}-damaged-20231113-000000")
+    path.write_bytes(b"no database")
+    aside.with_name(f"{aside.name}-wal").write_bytes(b"no wal")
+    damage._make_new(str(path), "", 1.0, START)
+    kept = Kept(path, {"hook": Hands()})
+    kept.runner.start()
+    assert kept.heard("queue.damaged")["put_aside"] == str(aside)
+    assert aside.read_bytes() == b"no database"
+    assert kept.runner.close(WAIT)
 
 
 def test_a_damaged_queue_is_put_aside_and_told_and_a_new_one_is_used(path: Path) -> None:

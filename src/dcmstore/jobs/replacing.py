@@ -4,12 +4,14 @@ Without SQLAlchemy, for the start of a receiver.
 """
 
 import contextlib
+import glob
 import os
 from datetime import datetime
 
 from dcmstore.storage import files
 
 NEW = "-new"  # behind the name of the queue: the one that is to take its place
+_ASIDE = "-damaged-"  # behind the name of the queue, and the time behind that
 BESIDE = ("-wal", "-shm")  # files of SQLite, without which the main one is not whole
 
 
@@ -22,11 +24,34 @@ def last_written(path: str) -> float | None:
     return max(moments, default=None)
 
 
-def finish(path: str) -> None:
-    """Put the new one in place where a crash came between. For a moment when nobody has the queue open."""
-    if os.path.lexists(path + NEW) and not os.path.lexists(path):
-        with contextlib.suppress(OSError):  # then whoever opens it makes one
-            files.give_name(path + NEW, path)
+def finish(path: str) -> str:
+    """Go on where a crash came between; return where the old one lies now, empty where none came between.
+
+    For a moment when nobody has the queue open.
+    """
+    if not os.path.lexists(path + NEW):
+        return ""
+    aside = max(_names_aside(path), default="")
+    try:
+        if os.path.lexists(path):
+            if not _is_without_wal(path, aside):
+                return ""
+            files.give_name(path, aside)
+        files.give_name(path + NEW, path)
+    except OSError:  # then whoever opens it finds the old one, or makes one
+        return ""
+    return aside
+
+
+def _names_aside(path: str) -> set[str]:
+    """What was moved aside, whole or in part, by the name of its main file."""
+    found = glob.glob(f"{glob.escape(path)}{_ASIDE}*")
+    return {name.removesuffix("-wal").removesuffix("-shm") for name in found}
+
+
+def _is_without_wal(path: str, aside: str) -> bool:
+    """Whether the queue's -wal was moved already: alone, the queue would pass for an older one."""
+    return os.path.lexists(f"{aside}-wal") and not (os.path.lexists(aside) or os.path.lexists(f"{path}-wal"))
 
 
 def discard(path: str) -> None:
@@ -38,7 +63,7 @@ def discard(path: str) -> None:
 
 def name_aside(path: str, now: float) -> str:
     """A name that is free."""
-    aside = first = f"{path}-damaged-{datetime.fromtimestamp(now):%Y%m%d-%H%M%S}"
+    aside = first = f"{path}{_ASIDE}{datetime.fromtimestamp(now):%Y%m%d-%H%M%S}"
     number = 2
     while os.path.lexists(aside):
         aside, number = f"{first}-{number}", number + 1

@@ -53,7 +53,7 @@ class Runner:
         self._like = like
         self._report = report
         self._clock = clock
-        replacing.finish(path)
+        self._left_aside = replacing.finish(path)  # by a run that broke off in it
         written = replacing.last_written(path)
         self._written = clock() if written is None else written  # by a run before this one
         self._opener = Opener(path, like)
@@ -106,6 +106,8 @@ class Runner:
     # --- the thread ------------------------------------------------------------------------------
 
     def _run(self) -> None:
+        if self._left_aside:
+            self._tell_put_aside(self._left_aside, "found damaged by a run that broke off")
         while not self._is_closing.is_set():
             seconds = self._attempt(self._turn)
             if seconds is None:
@@ -161,11 +163,14 @@ class Runner:
         if aside is None:
             self._was_examined = True
             return
+        self._tell_put_aside(aside.path, aside.reason)
+
+    def _tell_put_aside(self, path: str, reason: str) -> None:
         self._report(
             "queue.damaged",
             path=self._path,
-            reason=aside.reason,
-            put_aside=aside.path,
+            reason=reason,
+            put_aside=path,
             lost="hooks, forwards and reports of commitment that waited in it",
             stores="not affected",
         )
