@@ -184,6 +184,19 @@ def test_the_command_files_the_files_of_pydicom(place: Path) -> None:
     assert len(list((place / "received").rglob("*.dcm"))) == filed
 
 
+@pytest.mark.skipif(os.name == "nt" or os.geteuid() != 0, reason="only root gives files away")
+def test_what_root_imports_belongs_to_who_has_the_folders(place: Path) -> None:
+    for path in (place, *place.rglob("*")):
+        os.chown(path, 65534, 65534)
+    with open(place / "DcmStore.ini", "a") as ini:
+        ini.write("index= 1\ndicomdir= 1\n")
+    write(place / "source", "1.2.3")
+    assert command(place, "import", "source").returncode == 0
+    made = {path for path in place.rglob("*") if not path.is_relative_to(place / "source")}
+    assert {path.name for path in made} >= {"DICOMDIR", "DcmStore.index", "DcmStore-import.log"}
+    assert {path.stat().st_uid for path in made} == {65534}
+
+
 def test_a_dry_run_prints_the_places_and_touches_nothing(place: Path) -> None:
     source = write(place / "old", "1.2.3")
     done = command(place, "import", "--dry-run", "old")

@@ -22,6 +22,7 @@ from pathlib import Path
 from queue import SimpleQueue
 from typing import IO, Protocol, TypeAlias
 
+from dcmstore import inheriting
 from dcmstore.journal import JournalSink, is_journal
 
 MAX_QUEUED = 10_000  # lines, 8 MB, or 60 where a peer fills three values of each; two to three seconds of the fastest
@@ -140,6 +141,8 @@ class FileSink:
         _require_file(self._path)
         file = FileIO(self._path, "a", opener=lambda path, flags: os.open(path, flags, self._mode))
         self._size = file.tell()
+        if self._size == 0:
+            inheriting.give(file.fileno(), inheriting.heir_of(os.fspath(self._path.parent)))
         self._is_torn = self._size > 0 and _ends_within_a_line(self._path)
         return file
 

@@ -15,6 +15,7 @@ from sqlalchemy import Connection, Engine, Row, Select, Table, create_engine, ev
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.pool import NullPool
 
+from dcmstore import inheriting
 from dcmstore.errors import DcmStoreError, reason_of
 from dcmstore.storage import files
 
@@ -222,13 +223,10 @@ def _make(path: str, like: str) -> None:
     """An empty file is an empty database."""
     if sys.platform == "win32" or os.path.lexists(path):
         return
+    heir = inheriting.heir_of(like)
     descriptor = files.create(path)
-    try:
-        if os.geteuid() == 0:
-            status = os.stat(like)
-            os.fchown(descriptor, status.st_uid, status.st_gid)
-    finally:
-        os.close(descriptor)
+    inheriting.give(descriptor, heir)
+    os.close(descriptor)
 
 
 def _identity(path: str) -> tuple[int, int]:

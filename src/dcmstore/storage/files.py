@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, BinaryIO, TypeAlias
 
+from dcmstore import inheriting
 from dcmstore.errors import OutOfResources
 
 Buffer: TypeAlias = bytes | memoryview
@@ -34,8 +35,8 @@ _ADVICE = {
     errno.ENOSPC: "disk is full",
     errno.EDQUOT: "disk quota is used up",
     errno.EROFS: "disk is mounted read-only",
-    errno.EACCES: "no permission to write",
-    errno.EPERM: "no permission to write",
+    errno.EACCES: "no permission to write in it or below it",
+    errno.EPERM: "no permission to write in it or below it",
     errno.ENOENT: "folder is missing",
     errno.ENODEV: "another disk than at the start; is it mounted?",
     errno.ENOTDIR: "a file stands where a folder is needed",
@@ -208,6 +209,7 @@ def move_between_disks(source: str, target: str, *, durable: bool) -> None:
     descriptor = create(target)
     try:
         try:
+            inheriting.give(descriptor, inheriting.heir_of(os.path.dirname(target)))
             with open(source, "rb") as original:
                 while piece := original.read(_COPY_STEP):
                     write_all(descriptor, [piece])
@@ -248,7 +250,7 @@ class Ownership:
 def write_whole(path: str, content: bytes, ownership: Ownership | None = None) -> None:
     """Give a file this content at once and for good, whatever it held; a crash leaves the old or the new one.
 
-    It is the writer's, with the permissions of the process, where no ownership is given.
+    Without an ownership it has the permissions of the process, and is the writer's; root's is who has the folder's.
     """
     temporary = path + ".new"
     with contextlib.suppress(FileNotFoundError):  # a crash left it
@@ -258,6 +260,8 @@ def write_whole(path: str, content: bytes, ownership: Ownership | None = None) -
         try:
             if ownership is not None:  # while it is empty: nobody reads it whom the old one kept out
                 ownership.give(descriptor)
+            else:
+                inheriting.give(descriptor, inheriting.heir_of(os.path.dirname(path) or "."))
             write_all(descriptor, [content])
             os.fsync(descriptor)
         finally:

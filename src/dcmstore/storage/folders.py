@@ -3,6 +3,7 @@
 import errno
 import os
 
+from dcmstore import inheriting
 from dcmstore.storage import files, names
 from dcmstore.storage.claims import Claims
 from dcmstore.storage.filing import Owner
@@ -92,7 +93,7 @@ class FolderTree:
         name = self._free_of_case(parent, wanted)
         path = os.path.join(parent, name)
         try:
-            os.mkdir(path)
+            inheriting.make_folder(path)
         except FileExistsError:
             if self._free_of_case(parent, wanted) != name:  # another association has made one like it since we looked
                 return self._make_in(parent, wanted)

@@ -17,6 +17,8 @@ import threading
 from collections.abc import Callable
 from typing import TypeVar
 
+from dcmstore import inheriting
+from dcmstore.inheriting import Heir
 from dcmstore.storage import files
 from dcmstore.storage.names import INCOMING
 
@@ -51,6 +53,7 @@ class IncomingFolder:
     def __init__(self, root: str) -> None:
         self._root = root
         self._device = 0
+        self._heir: Heir | None = None
         self.path = os.path.join(root, INCOMING)
         self._token = ""
         self._lock_file = ""
@@ -81,7 +84,7 @@ class IncomingFolder:
 
     def create(self) -> tuple[str, int]:
         """A new temporary file: its path and its descriptor, both the caller's."""
-        return self._at_new_path(files.create)
+        return self._at_new_path(self._create)
 
     def claim_of(self, owner: str) -> bytes:
         """What stands in a claim of this process; a claim of a process that is gone is removed."""
@@ -109,6 +112,12 @@ class IncomingFolder:
                 self._let_go()
             raise
 
+    def _create(self, path: str) -> int:
+        descriptor = files.create(path)
+        if self._heir is not None:
+            inheriting.give(descriptor, self._heir)
+        return descriptor
+
     def _new_path(self) -> str:
         return os.path.join(self.path, f"{self._token}-{next(self._numbers):x}.part")
 
@@ -122,6 +131,7 @@ class IncomingFolder:
             device = os.stat(self._root).st_dev
             if device != self._device and not os.path.exists(self._lock_file):
                 raise OSError(errno.ENODEV, "another disk than at the start", self._root)
+            self._heir = inheriting.heir_of(self._root)
             self._device = device  # a share or a drive that comes back may have got another number
             if self._descriptor < 0:
                 self._clear()
@@ -132,11 +142,11 @@ class IncomingFolder:
         """Make and lock a lock file; false when another process came between, which starts or stops here too."""
         self._unlock()
         with contextlib.suppress(FileExistsError):
-            os.mkdir(self.path)
+            inheriting.make_folder(self.path)
         token = secrets.token_hex(6)
         lock_file = os.path.join(self.path, token + ".lock")
         try:
-            descriptor = files.create(lock_file)
+            descriptor = self._create(lock_file)
         except FileNotFoundError:
             return False
         try:
