@@ -4,6 +4,7 @@ import argparse
 import errno
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -110,6 +111,23 @@ def test_run_says_where_it_listens_and_a_line_an_object(process: subprocess.Pope
     assert "receiver.stopped" in log
     assert (folder / "received/images/PAT1/7/3/1.2.3.4.dcm").exists()
     assert "instance.stored" in (folder / "DcmStore.log").read_text()
+
+
+def test_two_receivers_do_not_share_a_folder(process: subprocess.Popen[str], folder: Path) -> None:
+    port = port_of(process)
+    shutil.copy(folder / "DcmStore.ini", folder / "two.ini")
+    second = run("run", "--config", "two.ini", cwd=folder)
+    assert second.returncode == 1
+    assert f"another receiver works with the folder {folder}, where its log, index and queue are" in second.stderr
+    assert "stop that one, or give this one's ini a folder of its own" in second.stderr
+    with Peer(port) as peer:
+        peer.associate()
+        assert peer.store(data_set()).status == 0
+    process.kill()
+    process.communicate(timeout=20)
+    with subprocess.Popen([*COMMAND, "run"], cwd=folder, stderr=subprocess.PIPE, text=True) as again:
+        port_of(again)  # what a killed one held is free
+        again.kill()
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

@@ -12,7 +12,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dcmstore import config, needs, profile, wiring
+from dcmstore import alone, config, needs, profile, wiring
+from dcmstore.alone import NotAlone
 from dcmstore.audit.trail import Trail
 from dcmstore.audit.transfers import Recipient
 from dcmstore.config import Configuration
@@ -158,6 +159,10 @@ class _Receiver:
 
     def _start(self) -> None:
         settings = self._reading.settings
+        try:
+            self._resources.enter_context(alone.held(self._path.absolute().parent))
+        except NotAlone as problem:
+            raise _NotStarted(str(problem), "stop that one, or give this one's ini a folder of its own") from None
         self._fix(settings, _FIXED_AT_START)
         self._store, self._shared = self._opened(self._reading, tls_may_wait=not settings.tls_only)
         if settings.workers > 1:

@@ -29,7 +29,7 @@ def test_a_peer_is_read_and_written(text: str, peer: Peer, written: str) -> None
     [
         "", "PACS", "PACS@", "PACS@h", "PACS@h:", "@h:104", "PACS@:104", "PACS@h:0", "PACS@h:65536", "PACS@h:x",
         "PACS@2001:db8::7:104", "PACS@[192.0.2.7]:104", "PACS@192.0.2.0/24:104", "PACS@192.0.2.*:104",
-        "PACS@a b:104", "A-TITLE-OF-17-CHR@h:104", "P\\S@h:104",
+        "PACS@a b:104", "A-TITLE-OF-17-CHR@h:104", "P\\S@h:104", "A@h:1 B@g:2",
     ],
 )  # fmt: skip
 def test_what_is_no_peer_is_refused(text: str) -> None:
@@ -83,7 +83,7 @@ def test_a_line_that_is_no_forward_is_refused(line: str) -> None:
         peers.forward_line(line)
 
 
-@pytest.mark.parametrize("line", ["PACS, QA", "PACS@h:104, QA@g:104", "PACS@h:104; QA@g:104"])
+@pytest.mark.parametrize("line", ["PACS, QA", "PACS@h:104, QA@g:104", "PACS@h:104; QA@g:104", "A@h:1 B@g:2"])
 def test_a_line_names_one_peer_only(line: str) -> None:
     with pytest.raises(NotAllowed, match="is more than one peer; allowed is one, and as many lines as there are peers"):
         peers.forward_line(line)

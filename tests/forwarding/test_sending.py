@@ -366,7 +366,7 @@ def test_a_file_that_is_gone_is_given_up(tmp_path: Path) -> None:
     with sender() as handler:
         told = failure(handler, "PACS@127.0.0.1:104", tmp_path / "1.2.3.4.dcm")
     assert told.is_final
-    assert str(told) == "its file is gone: it was moved or deleted before it was sent"
+    assert str(told) == "its file is gone: moved or deleted before it was sent"
 
 
 def test_files_whose_disk_is_away_are_waited_for(tmp_path: Path) -> None:

@@ -127,13 +127,22 @@ def test_a_study_that_was_half_copied_is_copied_on(
     assert tree.copies() == ["4711/7/3/1.1.dcm", "4711/7/3/1.2.dcm"]
 
 
-def test_a_study_of_which_nothing_is_there_is_not_done(tree: Tree, handler: CopyHandler) -> None:
+@pytest.mark.parametrize("folder", ["4711", "gone"])
+def test_a_study_of_which_nothing_is_there_is_given_up_unless_its_disk_is_away(
+    tree: Tree, handler: CopyHandler, folder: str
+) -> None:
     (tree.root / "4711").mkdir()
-    error = failure(handler, tree.job(tree.root / "4711", STUDY))
-    assert "no file of the study is there" in str(error)
+    facts = {**STUDY, "root": str(tree.root), "folder": str(tree.root / folder)}
+    of_study = job(f"copy to {tree.target}", facts, kind=COPY)
+    error = failure(handler, of_study)
+    assert str(error) == (
+        "every file of the study is missing, and its root folder is empty or missing; is its disk away?"
+    )
     assert not error.is_final
-    gone = {**STUDY, "root": str(tree.root), "folder": str(tree.root / "gone")}
-    assert not failure(handler, job(f"copy to {tree.target}", gone, kind=COPY)).is_final
+    tree.file("4712/1.9.dcm")
+    error = failure(handler, of_study)
+    assert str(error) == "every file of the study is gone: moved or deleted before it was copied"
+    assert error.is_final
 
 
 def test_a_target_that_is_away_is_not_made(tree: Tree, handler: CopyHandler) -> None:
@@ -148,7 +157,10 @@ def test_a_file_that_is_gone_is_told_and_makes_no_folders(tree: Tree, handler: C
     file = tree.file("4711/7/1.2.dcm")
     gone = tree.job(file)
     file.unlink()
-    assert f"from {tree.root} to {tree.target}: No such file" in str(failure(handler, gone))
+    assert not failure(handler, gone).is_final  # its disk may be away
+    tree.file("4712/1.9.dcm")
+    assert str(failure(handler, gone)) == "its file is gone: moved or deleted before it was copied"
+    assert failure(handler, gone).is_final
     assert list(tree.target.iterdir()) == []
 
 

@@ -8,8 +8,9 @@ from typing import BinaryIO, NamedTuple
 
 from dcmstore import uids
 from dcmstore.errors import CannotUnderstand, reason_of
+from dcmstore.jobs.gone import gone
 from dcmstore.jobs.work import Facts, JobFailed
-from dcmstore.storage import examine, files, header, part10
+from dcmstore.storage import files, header, part10
 from dcmstore.storage.header import HeaderReader
 
 _IDENTITY = frozenset((header.SOP_CLASS_UID, header.SOP_INSTANCE_UID))
@@ -47,7 +48,7 @@ def opened(facts: Facts, system_path: Callable[[str], str] = str) -> Iterator[Ou
     try:
         file = files.open_to_read(system_path(str(facts["path"])))
     except FileNotFoundError:
-        raise _gone(system_path(str(facts["root"]))) from None
+        raise gone(system_path(str(facts["root"])), "its file", "it was sent") from None
     except OSError as error:
         raise JobFailed(f"its file can't be opened: {reason_of(error)}", is_about_one=True) from None
     with file:
@@ -83,11 +84,3 @@ def _read_identity(file: BinaryIO, transfer_syntax: str) -> HeaderReader:
         while not reader.is_complete and (piece := file.read(_STEP)):
             reader.receive(memoryview(piece))
     return reader
-
-
-def _gone(root: str) -> JobFailed:
-    """A file that is gone does not come back, unless all are: then its disk is away."""
-    if examine.is_away(root):
-        reason = "its file is not there, and its root folder is empty or missing; is its disk away?"
-        return JobFailed(reason, is_about_one=True)
-    return JobFailed("its file is gone: it was moved or deleted before it was sent", is_final=True)

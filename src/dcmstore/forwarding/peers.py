@@ -1,6 +1,7 @@
 """`AE@host:port` -> a peer, `[rule] AE@host:port` -> a forward: whom objects go to, as the ini names them."""
 
 import ipaddress
+import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ PEERS_ALLOWED = f"{PEER_ALLOWED}, separated by commas, an AE title once, or noth
 FORWARD_ALLOWED = f"AE@host:port or an AE title of peers=, behind a rule or none; a rule is {RULE_ALLOWED}"
 
 _HOST_ALLOWED = "one address, one of IPv6 in brackets, or a host name"
+_SEVERAL = re.compile(r"@\S+:\d+\s+\S+@")  # with nothing but a blank between them
 _port, _PORT_ALLOWED = values.number(1, 65535)
 
 _Parsed = TypeVar("_Parsed")
@@ -45,6 +47,8 @@ class Forward:
 
 def peer_of(text: str) -> Peer:
     """Raises NotAllowed on what PEER_ALLOWED does not cover."""
+    if _SEVERAL.search(text):
+        raise NotAllowed(f"{text!r} is more than one peer; allowed is {PEER_ALLOWED}, with commas between several")
     ae_title, sign, address = text.rpartition("@")
     host, colon, port = address.rpartition(":")
     if not sign or not colon:
@@ -111,7 +115,7 @@ def forward_of(line: str, peers: Mapping[str, Peer]) -> Forward:
 
 def _split(line: str) -> tuple[Rule, str]:
     rule, target = rules.split(line)
-    if "," in target or ";" in target:
+    if "," in target or ";" in target or _SEVERAL.search(target):
         raise NotAllowed(f"{target!r} is more than one peer; allowed is one, and as many lines as there are peers")
     if "@" in target:
         return rule, str(peer_of(target))

@@ -1,7 +1,6 @@
 """a job of a copy -> files under the same path below another folder, each whole or not at all."""
 
 import contextlib
-import errno
 import hashlib
 import os
 import stat
@@ -11,6 +10,7 @@ from typing import BinaryIO
 
 from dcmstore.errors import CannotUnderstand, reason_of
 from dcmstore.hooks import STUDY_COMPLETE, lines
+from dcmstore.jobs.gone import gone
 from dcmstore.jobs.work import Facts, Job, JobFailed
 from dcmstore.storage import examine, files, header, names
 
@@ -80,12 +80,19 @@ class CopyHandler:
 
 
 def _sources(facts: Facts, as_system: Callable[[str], str]) -> Iterator[str]:
-    """The file; of a study, all of its files below its folder, where others may lie too. Raises OSError."""
+    """The file; of a study, all of its files below its folder, where others may lie too.
+
+    Raises OSError, and JobFailed where there is none.
+    """
+    root = as_system(str(facts["root"]))
     if facts["event"] != STUDY_COMPLETE:
-        yield as_system(str(facts["path"]))
+        path = as_system(str(facts["path"]))
+        if _is_gone(path):
+            raise gone(root, "its file", "it was copied")
+        yield path
         return
-    found = False
-    for parent, below, file_names in os.walk(as_system(str(facts["folder"])), onerror=_raise):
+    found, folder = False, as_system(str(facts["folder"]))
+    for parent, below, file_names in () if _is_gone(folder) else os.walk(folder, onerror=_raise):
         below[:] = sorted(name for name in below if name not in names.OUR_FOLDERS)
         for name in sorted(file_names):
             path = os.path.join(parent, name)
@@ -93,7 +100,16 @@ def _sources(facts: Facts, as_system: Callable[[str], str]) -> Iterator[str]:
                 found = True
                 yield path
     if not found:
-        raise FileNotFoundError(errno.ENOENT, "no file of the study is there")
+        raise gone(root, "every file of the study", "it was copied")
+
+
+def _is_gone(path: str) -> bool:
+    """Raises OSError where nobody can say."""
+    try:
+        os.lstat(path)
+    except FileNotFoundError:
+        return True
+    return False
 
 
 def _raise(error: OSError) -> None:

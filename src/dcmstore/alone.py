@@ -1,0 +1,59 @@
+"""the folder of an ini -> one receiver at a time, for log, index, queue and audit trail in it have one writer.
+
+What holds the folder is the system's and ends with the process, however that ends; nothing is written.
+"""
+
+import contextlib
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from dcmstore.errors import DcmStoreError
+
+
+class NotAlone(DcmStoreError):
+    """Another receiver works with this folder; the text says so."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(f"another receiver works with the folder {folder}, where its log, index and queue are")
+
+
+if sys.platform == "win32":
+    import ctypes
+    import hashlib
+
+    _ALREADY_EXISTS, _ACCESS_DENIED = 183, 5
+    _kernel32 = ctypes.WinDLL("kernel32", use_last_error=True)
+    _kernel32.CreateMutexW.restype = ctypes.c_void_p
+    _kernel32.CreateMutexW.argtypes = (ctypes.c_void_p, ctypes.c_int, ctypes.c_wchar_p)
+    _kernel32.CloseHandle.argtypes = (ctypes.c_void_p,)
+
+    @contextlib.contextmanager
+    def held(folder: Path) -> Iterator[None]:
+        """Keep other receivers out of the folder. Raises NotAlone."""
+        digest = hashlib.sha256(os.path.normcase(folder.resolve()).encode("utf-8", "surrogatepass")).hexdigest()
+        mutex = _kernel32.CreateMutexW(None, 0, f"Global\\dcmstore-{digest}")  # Global: also among services
+        error = ctypes.get_last_error()
+        try:
+            if error == _ALREADY_EXISTS or (mutex is None and error == _ACCESS_DENIED):  # somebody else's
+                raise NotAlone(folder)
+            yield
+        finally:
+            if mutex is not None:
+                _kernel32.CloseHandle(mutex)
+else:
+    import fcntl
+
+    @contextlib.contextmanager
+    def held(folder: Path) -> Iterator[None]:
+        """Keep other receivers out of the folder. Raises NotAlone."""
+        with contextlib.ExitStack() as resources:
+            with contextlib.suppress(OSError):  # a folder that may not be listed, and shares that lock none
+                descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+                resources.callback(os.close, descriptor)
+                try:
+                    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                except BlockingIOError:
+                    raise NotAlone(folder) from None
+            yield
