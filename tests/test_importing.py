@@ -358,6 +358,21 @@ def test_folders_that_can_not_be_read_are_told_and_the_others_are_imported(
         assert told.out.splitlines()[-1].startswith("1 ")
 
 
+@pytest.mark.skipif(os.name == "nt", reason="there only some may make links")
+def test_a_link_to_a_folder_elsewhere_is_told(place: Path) -> None:
+    write(place / "elsewhere", "1.2.3")
+    write(place / "source/real", "1.2.4")
+    (place / "source/link").symlink_to(place / "elsewhere")
+    (place / "source/within").symlink_to(place / "source/real")
+    done = command(place, "import", "source")
+    assert done.returncode == 1
+    assert done.stdout.startswith("1 filed, ")
+    assert done.stderr.splitlines()[0] == (
+        "dcmstore: source/link: a link to a folder; import that by its own name; what is in it is left out"
+    )
+    assert "within" not in done.stderr
+
+
 def test_a_folder_that_can_not_be_looked_at_is_one_line(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(path: object, **_: object) -> None:
         raise OSError(5, "Input/output error")

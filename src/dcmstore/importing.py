@@ -1,5 +1,6 @@
 """folders -> stored: DICOM files that lie on disk, filed through the very same path as those that are received."""
 
+import errno
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -63,15 +64,20 @@ def places(sources: Iterable[str | Path], roots: Mapping[Root, Path], policy: Fi
 def find_files(folders: Iterable[Path], unreadable: Callable[[OSError], None]) -> list[Path]:
     """Every file below the given folders, and every given file, in a fixed order; our own working folders aside.
 
-    `unreadable` is told of each folder that can't be looked into.
+    `unreadable` is told of each folder that can't be looked into, and of links to folders elsewhere, which may lead
+    anywhere and are not followed.
     """
     found = []
+    folders = list(folders)
     for folder in folders:
         if not os.path.isdir(folder):
             found.append(folder)
             continue
         for parent, below, files in os.walk(folder, onerror=unreadable):
             below[:] = sorted(name for name in below if name not in names.OUR_FOLDERS)
+            for path in (Path(parent, name) for name in below):
+                if path.is_symlink() and not any(path.resolve().is_relative_to(one.resolve()) for one in folders):
+                    unreadable(OSError(errno.ELOOP, "a link to a folder; import that by its own name", str(path)))
             found += [Path(parent, name) for name in sorted(files)]
     return found
 

@@ -171,8 +171,9 @@ class Settings:
     )  # fmt: skip
     duplicates: str = _key(
         "duplicates", "both", *values.one_of("both", "replace", "keep"),
-        "When a different object comes under a SOP Instance UID that is already stored: both keeps the newcomer "
-        "as `UID (2).dcm`, replace puts it in the old one's place, keep refuses it with status 0111.",
+        "When a different object comes under a SOP Instance UID that its folder already has: both keeps the newcomer "
+        "as `UID (2).dcm`, replace puts it in the old one's place, keep refuses it with status 0111. One that belongs "
+        "into another folder, for its patient, study or series was corrected, is stored there; the old one stays.",
     )  # fmt: skip
     durable: bool = _key(
         "durable", True, *values.SWITCH,
