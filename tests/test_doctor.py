@@ -664,7 +664,7 @@ def test_classes_that_were_not_taken_are_told(running: Running, doctor: Doctor) 
     running.stop()
     told = doctor()
     told.find("note  CT1 offered CT Image Storage, .*Explicit VR Little Endian .*; add one of them to the profile")
-    told.find("note  CT1 offered MR Image Storage, which was not accepted: .*; if its objects shall come, add it")
+    told.find(r"note  CT1 offered MR Image Storage, .*; if its objects shall come, add it to the profile in \S+\.ini$")
     told.find("note  CT1 offered Modality Worklist .*; nothing is lost")
 
 

@@ -189,6 +189,9 @@ def test_a_reload_without_a_service_says_what_a_receiver_in_a_terminal_hears(
         (tmp_path / "DcmStore.ini").write_text(f"port= {other.getsockname()[1]}\n")
         assert cli.main(["reload"]) == 1
     assert capsys.readouterr().err == told.format("PID")
+    (tmp_path / "DcmStore.ini").write_text("port= many\n")
+    assert cli.main(["reload"]) == 2
+    assert re.search(r"line 1: port= 'many': .*; the settings from before stay in force", capsys.readouterr().err)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")

@@ -90,7 +90,7 @@ def _add_list(commands: _Commands) -> None:
     about = "List what was received, the newest last. Exit code 1 when nothing was found. Needs index= 1."
     listed = _add(commands, "list", _late("listing"), about)
     listed.add_argument("kind", nargs="?", choices=listing.KINDS, default="studies", help="(default: %(default)s)")
-    about = "Patient ID; a * stands for anything, here and in AE, HOST and MODALITY"
+    about = "Patient ID; a * stands for anything, here and in AE, HOST and MODALITY; case does not count"
     listed.add_argument("--patient", metavar="ID", default="", help=about)
     about = "part of the Patient's Name; case and accents do not count"
     listed.add_argument("--name", metavar="TEXT", default="", help=about)

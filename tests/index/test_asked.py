@@ -80,6 +80,8 @@ def test_series_and_instances_have_records_of_their_own(database: Database) -> N
         ({}, ["P_2", "P1"]),  # the newest last
         ({"patient": "P1"}, ["P1"]),
         ({"patient": "P"}, []),
+        ({"patient": "p1"}, ["P1"]),
+        ({"calling_ae_title": "ct2"}, ["P1"]),
         ({"patient": "P*"}, ["P_2", "P1"]),
         ({"patient": "P_*"}, ["P_2"]),
         ({"name": "muller"}, ["P1"]),

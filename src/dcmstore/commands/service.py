@@ -47,7 +47,10 @@ def reload(options: argparse.Namespace) -> int:
         except NotAtWork as error:
             if sys.platform == "win32":
                 raise
-            process = _process_of_run(options.config or Path(config.FILE_NAME)) or "PID"
+            ini = options.config or Path(config.FILE_NAME)
+            if ini.exists():
+                manager.to_be_reloaded(ini)
+            process = _process_of_run(ini) or "PID"
             raise NotAtWork(f"{error}. What `dcmstore run` started reads it again at `kill -HUP {process}`") from None
 
     return _carry_out(plan, options)

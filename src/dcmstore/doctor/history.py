@@ -253,7 +253,9 @@ def _rejected_context(line: Line, settings: Settings) -> Finding | None:
     if line["reason"].startswith("transfer-syntaxes"):
         advice = f"add one of them to the profile in {profile.FILE_NAME}"
         return note(f"{text}, {_shown(line, 'transfer_syntaxes')}", advice)
-    advice = f"if its objects shall come, add it to the profile in {profile.FILE_NAME}, or set accept-unknown= 1"
+    advice = f"if its objects shall come, add it to the profile in {profile.FILE_NAME}"
+    if not settings.accept_unknown:  # which counts only without a profile
+        advice += ", or without a profile set accept-unknown= 1"
     return note(text, advice)
 
 

@@ -31,7 +31,7 @@ Record = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Filters:
-    """What has to hold of an instance; empty does not count. Those with a `*` in them stand for many values."""
+    """What has to hold of an instance; empty does not count, and case neither. A `*` stands for anything."""
 
     patient: str = ""
     name: str = ""
@@ -48,10 +48,10 @@ class Filters:
             (studies.patient_id, self.patient),
             (instances.calling_ae_title, self.calling_ae_title),
             (instances.host, self.host),
-            (series.modality, self.modality.upper()),
+            (series.modality, self.modality),
         ):
             if wanted:
-                yield column.like(_pattern(wanted), escape=_ESCAPE) if "*" in wanted else column == wanted
+                yield column.ilike(_pattern(wanted), escape=_ESCAPE)
         if self.name:
             yield studies.name_key.like(_pattern(f"*{name_key(self.name)}*"), escape=_ESCAPE)
         if self.study_dates is not None:

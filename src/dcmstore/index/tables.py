@@ -28,7 +28,6 @@ studies = Table(
     _text("accession_number"),
     _text("study_description"),
     UniqueConstraint("study_instance_uid", "patient_id"),
-    Index("studies_by_patient", "patient_id"),
 )
 
 series = Table(
