@@ -113,6 +113,22 @@ def test_run_says_where_it_listens_and_a_line_an_object(process: subprocess.Pope
     assert "instance.stored" in (folder / "DcmStore.log").read_text()
 
 
+@pytest.mark.skipif(not Path("/dev/full").is_char_device(), reason="no disk here that is always full")
+def test_output_onto_a_full_disk_is_one_line(folder: Path) -> None:
+    with open("/dev/full", "w") as full:
+        done = subprocess.run([*COMMAND, "check"], cwd=folder, stdout=full, stderr=subprocess.PIPE, text=True)
+    assert (done.returncode, done.stderr) == (1, "dcmstore: the output can't be written: No space left on device\n")
+
+
+@pytest.mark.skipif(os.name == "nt", reason="there it is another error")
+def test_output_that_nobody_reads_is_no_error_to_tell(folder: Path) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = subprocess.run([*COMMAND, "check"], cwd=folder, stdout=writer, stderr=subprocess.PIPE, text=True)
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (1, "")
+
+
 def test_two_receivers_do_not_share_a_folder(process: subprocess.Popen[str], folder: Path) -> None:
     port = port_of(process)
     shutil.copy(folder / "DcmStore.ini", folder / "two.ini")

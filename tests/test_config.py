@@ -126,6 +126,24 @@ def test_an_unknown_key_that_resembles_none_gets_no_guess(tmp_path: Path) -> Non
     assert warning.endswith("line 1: unknown key 'foo' is ignored")
 
 
+@pytest.mark.parametrize(
+    ("images", "reports", "told"),
+    [
+        ("a", "b", []),
+        ("a", "ab", []),
+        ("a", "a", []),
+        ("a", "a/b/c", ["RDSR-DIR lies in IMG-DIR, so what belongs into a folder 'b' there would lie in both"]),
+        ("r/../x/i", "x", ["IMG-DIR lies in RDSR-DIR, so what belongs into a folder 'i' there would lie in both"]),
+    ],
+)
+def test_a_root_folder_within_the_other_is_a_warning(
+    tmp_path: Path, images: str, reports: str, told: list[str]
+) -> None:
+    ini = tmp_path / "DcmStore.ini"
+    ini.write_text(f"IMG-DIR= {images}\nRDSR-DIR= {reports}\n")
+    assert config.read(ini).warnings == tuple(f"{ini}: {text}; give each a folder beside the other" for text in told)
+
+
 def test_of_a_key_set_twice_the_last_counts_and_a_warning_says_so(tmp_path: Path) -> None:
     read_back = read(tmp_path, "port= 1\nport= 2\n")
     assert read_back.settings.port == 2

@@ -4,6 +4,8 @@
 """
 
 import argparse
+import contextlib
+import errno
 import importlib
 import io
 import os
@@ -14,7 +16,7 @@ from typing import TypeAlias, TypeVar
 
 from dcmstore import __version__, config, scu, values
 from dcmstore.commands import listing, queue_listing
-from dcmstore.errors import ConfigurationError
+from dcmstore.errors import ConfigurationError, reason_of
 from dcmstore.index import times
 from dcmstore.journal import error_mark
 from dcmstore.settings import Settings
@@ -22,6 +24,8 @@ from dcmstore.settings import Settings
 _Value = TypeVar("_Value")
 _Command: TypeAlias = Callable[[argparse.Namespace], int]
 _Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
+
+_OUTPUT_FAULTS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)  # of a file that standard output leads to
 
 # Connections go on until the process ends, and even then an object is acknowledged only when it is whole on disk.
 _CUT_SHORT = "ended early; what was acknowledged is on disk, and what was not is for its sender to send again"
@@ -36,15 +40,34 @@ def main(arguments: list[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     try:
         code: int = options.command(options)
+        if sys.stdout is not None:
+            sys.stdout.flush()
     except ConfigurationError as error:
         print(f"{error_mark()}dcmstore: {error}", file=sys.stderr)
         return 2
     except BrokenPipeError:
+        _let_go_of_output()
+        return 1
+    except OSError as error:
+        if error.filename is not None or error.errno not in _OUTPUT_FAULTS:
+            raise
+        _let_go_of_output()
+        print(f"dcmstore: the output can't be written: {reason_of(error)}", file=sys.stderr)
+        return 1
+    except UnicodeEncodeError as error:
+        text = f"{error.object!a} can't be written in {error.encoding}, which this environment asks for"
+        print(f"dcmstore: {text}; set PYTHONUTF8=1, or a locale with UTF-8", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print(f"dcmstore: {options.if_interrupted}", file=sys.stderr)
         return 130
     return code
+
+
+def _let_go_of_output() -> None:
+    """What is left of it would be tried again at the end of the process, and fail again."""
+    with contextlib.suppress(OSError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -3,6 +3,7 @@
 import codecs
 import contextlib
 import difflib
+import itertools
 import os
 import re
 import textwrap
@@ -102,7 +103,18 @@ def read(path: Path) -> Configuration:
     values |= {name: folder / value for name, value in values.items() if isinstance(value, Path)}
     forced = _forced(values)
     settings = Settings(**{**values, **dict.fromkeys(forced, True)})
+    warnings += [f"{path}: {text}" for text in _roots_in_one_another(settings)]
     return Configuration(path, settings, lines, used, forced, tuple(warnings))
+
+
+def _roots_in_one_another(settings: Settings) -> Iterator[str]:
+    roots = {"IMG-DIR": settings.img_dir, "RDSR-DIR": settings.rdsr_dir}
+    paths = {key: Path(os.path.normcase(os.path.realpath(root))) for key, root in roots.items()}
+    for inner, outer in itertools.permutations(paths, 2):
+        if paths[outer] in paths[inner].parents:
+            first = paths[inner].relative_to(paths[outer]).parts[0]
+            text = f"{inner} lies in {outer}, so what belongs into a folder {first!r} there would lie in both"
+            yield f"{text}; give each a folder beside the other"
 
 
 # As the original does it, but for image-name-index: without it the file names would not fit a DICOM medium.

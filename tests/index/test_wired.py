@@ -414,6 +414,19 @@ def test_sha256sum_can_check_the_manifest(received: Running, run: Run) -> None:
     assert done.stdout.count(": OK") == 4
 
 
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes with names here")
+def test_a_manifest_into_a_pipe_or_link_leaves_that_in_place(received: Running, run: Run) -> None:
+    pipe, link, plain = (received.folder / name for name in ("pipe", "link", "plain"))
+    os.mkfifo(pipe)
+    link.symlink_to(plain)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    assert run("verify", "--manifest", str(pipe))[0] == 0
+    assert run("verify", "--manifest", str(link))[0] == 0
+    assert os.read(reader, 100_000) == plain.read_bytes() != b""
+    os.close(reader)
+    assert pipe.is_fifo() and link.is_symlink()
+
+
 def test_a_manifest_that_can_not_be_written_is_told(received: Running, run: Run) -> None:
     code, _, told = run("verify", "--manifest", str(received.folder / "nowhere" / "manifest"))
     assert (code, "--manifest" in told and "can't be written: No such file or directory" in told) == (2, True)

@@ -3,6 +3,7 @@
 import argparse
 import contextlib
 import os
+import stat
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -84,19 +85,22 @@ def _entering(manifest: TextIO) -> Callable[[str, str], None]:
 
 @contextlib.contextmanager
 def _manifest(path: Path | None) -> Iterator[TextIO | None]:
-    """A file for the manifest, which has its name when it is whole."""
+    """A file for the manifest, which has its name when it is whole; a device, pipe or link is written to as it is."""
     if path is None:
         yield None
         return
-    unfinished = path.with_name(path.name + ".new")
+    is_plain = not os.path.lexists(path) or stat.S_ISREG(os.lstat(path).st_mode)
+    unfinished = path.with_name(path.name + ".new") if is_plain else path
     try:
         with open(unfinished, "w", encoding="utf-8", newline="\n") as file:
             yield file
-        os.replace(unfinished, path)
+        if is_plain:
+            os.replace(unfinished, path)
     except BrokenPipeError:  # that of standard output
         raise
     except OSError as error:
         raise ConfigurationError(f"--manifest {path}: can't be written: {reason_of(error)}") from None
     finally:
-        with contextlib.suppress(OSError):
-            unfinished.unlink()
+        if is_plain:
+            with contextlib.suppress(OSError):
+                unfinished.unlink()
