@@ -1130,9 +1130,8 @@ def test_a_receiver_without_dicomdir_never_loads_pydicom() -> None:
 def test_without_pydicom_the_user_is_told_what_to_install(spoil: str) -> None:
     script = f"import sys; {spoil}\nfrom dcmstore import dicomdir, errors\n"
     script += "try: dicomdir.require()\nexcept errors.ConfigurationError as error: print(error)"
-    assert python(script).stdout == (
-        'dicomdir= 1: needs pydicom 3; install it with: python -m pip install "pydicom>=3.0"\n'
-    )
+    told = f'dicomdir= 1: needs pydicom 3; install it with: {sys.executable} -m pip install "pydicom>=3.0"\n'
+    assert python(script).stdout == told
 
 
 def test_with_pydicom_nothing_is_missing() -> None:

@@ -92,6 +92,13 @@ def test_files_that_are_not_ours_are_left_alone(tmp_path: Path) -> None:
     assert os.listdir(tmp_path / ".incoming") == ["notes.txt"]
 
 
+@pytest.mark.skipif(os.name == "nt", reason="only some may make links there")
+def test_a_link_to_nowhere_in_its_place_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / ".incoming").symlink_to(tmp_path / "nowhere")
+    with pytest.raises(FileNotFoundError):
+        IncomingFolder(str(tmp_path)).open()
+
+
 def test_an_owner_whose_lock_cannot_be_tried_may_live(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     incoming = tmp_path / ".incoming"
     incoming.mkdir()

@@ -113,6 +113,7 @@ def test_a_connection_that_waits_at_the_old_port_is_served_after_a_reload(runnin
         ({"IMG_DIR": "nowhere"}, "nowhere does not exist"),
         ({"profile": "CT"}, "profile= 'CT'"),
         ({"bind": "192.0.2.1"}, "192.0.2.1"),
+        ({"bind": "192.168.1..5"}, "bind= '192.168.1..5': not an address"),
     ],
 )
 def test_a_broken_ini_keeps_the_settings_from_before(running: Running, change: dict[str, object], reason: str) -> None:
@@ -129,6 +130,26 @@ def test_a_broken_ini_keeps_the_settings_from_before(running: Running, change: d
     (line,) = running.logged("config.not_reloaded")
     assert reason in line
     assert not running.logged("config.reloaded")
+
+
+def test_nothing_is_made_for_settings_that_are_refused(running: Running) -> None:
+    port = free_port()
+    running.configure(port=port)
+    running.start()
+    running.configure(port=port, index=1, dicomdir=1, hook_timeout=7, bind="192.0.2.1")
+    running.reload()
+    with Peer(port) as peer:
+        peer.associate()
+        assert peer.store(data_set()).status == 0
+        peer.release()
+    running.configure(port=port, index=0)
+    running.reload()
+    running.stop()
+    assert running.logged("config.not_reloaded")
+    assert not [
+        path.name for path in running.folder.iterdir() if path.name.startswith(("DcmStore.index", "DcmStore.q"))
+    ]
+    assert not list(running.folder.rglob("DICOMDIR"))
 
 
 def test_a_port_that_is_taken_keeps_the_one_from_before(running: Running) -> None:

@@ -238,6 +238,15 @@ def test_a_different_data_set_is_kept_beside_the_first(store: Store, place: Path
     assert stored_data_set(place / "1.2.3.4 (2).dcm") == SECOND
 
 
+@pytest.mark.skipif(os.name == "nt", reason="neither pipes nor links there, but for some")
+@pytest.mark.parametrize("make", [lambda path: os.symlink("nowhere", path), os.mkfifo], ids=["link", "pipe"])
+def test_a_name_that_leads_nowhere_is_taken(store: Store, place: Path, make: Callable[[Path], None]) -> None:
+    place.mkdir(parents=True)
+    make(place / "1.2.3.4.dcm")
+    assert send(store, FIRST).file_name == "1.2.3.4 (2).dcm"
+    assert stored_data_set(place / "1.2.3.4 (2).dcm") == FIRST
+
+
 def test_a_third_data_set_is_number_three(store: Store) -> None:
     send(store, FIRST)
     send(store, SECOND)

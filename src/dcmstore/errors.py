@@ -1,9 +1,10 @@
 """What can go wrong, in three kinds with three exits.
 
 A protocol error ends in an A-ABORT, a storage error in the status of a response, a configuration error in
-exit code 2. Nothing here imports anything: every layer may raise and catch these.
+exit code 2. Nothing here imports anything of ours: every layer may raise and catch these.
 """
 
+import sys
 from enum import IntEnum
 
 
@@ -78,3 +79,9 @@ def reason_of(error: Exception) -> str:
     """What went wrong, without the number and the path of an OSError: who tells it has named the path before."""
     words = error.strerror if isinstance(error, OSError) else None
     return words or str(error) or type(error).__name__
+
+
+def install_with(library: str) -> str:
+    """What to do where a library is missing: for the Python that runs this, whichever it is."""
+    python = f'"{sys.executable}"' if " " in sys.executable else sys.executable
+    return f'install it with: {python} -m pip install "{library}"'

@@ -299,7 +299,7 @@ class _Receiver:
         try:
             reading = read(self._path)
             wiring.apply_permissions(reading.settings)  # before files are made by them
-            with contextlib.ExitStack() as opened:
+            with self._all_or_nothing(), contextlib.ExitStack() as opened:
                 sinks = wiring.log_sinks(reading.configuration, with_console=self._with_console)
                 for sink in sinks:
                     opened.enter_context(contextlib.closing(sink))
@@ -327,6 +327,21 @@ class _Receiver:
         self._start_index()
         if self._follow_up is not None and KEYS["index"].name in changed:
             self._follow_up.index.miss()
+
+    @contextlib.contextmanager
+    def _all_or_nothing(self) -> Iterator[None]:
+        """What is made for settings that are then refused, is ended again."""
+        before = self._updater, self._follow_up, dict(self._fixed), self._resources
+        self._resources = contextlib.ExitStack()
+        try:
+            yield
+        except BaseException:
+            made = self._resources
+            self._updater, self._follow_up, self._fixed, self._resources = before
+            made.close()
+            raise
+        made, self._resources = self._resources, before[-1]
+        self._resources.push(made)
 
     def _replace(self, reading: Reading) -> None:
         store, shared = self._opened(reading)

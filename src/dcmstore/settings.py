@@ -246,7 +246,7 @@ class Settings:
     )  # fmt: skip
     permissions: values.Permissions = _key(
         "permissions", values.Permissions(0o640), values.permissions,
-        "three octal digits such as 0640: 6, then two of 0, 4, 6",
+        "640 or another three digits, with or without a 0 in front: 6, then two of 0, 4, 6",
         "Permissions on Linux of files that are made: for the owner, the group and others. Folders are like them, and "
         "can be entered by who may read.",
     )  # fmt: skip

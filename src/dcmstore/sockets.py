@@ -77,7 +77,7 @@ def _family_of(address: str) -> tuple[socket.AddressFamily, str]:
         return (socket.AF_INET6, "::") if socket.has_dualstack_ipv6() else (socket.AF_INET, "")
     try:
         family, _, _, _, resolved = socket.getaddrinfo(address, None, type=socket.SOCK_STREAM)[0]
-    except OSError:
+    except (OSError, UnicodeError):  # of two dots side by side
         raise ConfigurationError(f"bind= {address!r}: not an address, and no name that this machine knows") from None
     return family, str(resolved[0])
 

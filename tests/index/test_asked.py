@@ -180,7 +180,7 @@ def test_study_dates(value: str, expected: tuple[str, str]) -> None:
     assert times.study_dates(value, date(2026, 11, 25)) == expected
 
 
-@pytest.mark.parametrize("value", ["-", "", "202611", "20261301", "24h"])
+@pytest.mark.parametrize("value", ["-", "", "202611", "20261301", "24h", "20261130-20261101"])
 def test_what_is_no_study_date_is_refused(value: str) -> None:
     with pytest.raises(ValueError):
         times.study_dates(value)

@@ -130,7 +130,7 @@ def test_without_its_library_the_receiver_says_how_to_install_it(
 ) -> None:
     monkeypatch.setitem(sys.modules, "sqlalchemy", None)
     monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
-    with pytest.raises(ConfigurationError, match=r"index= 1: needs SQLAlchemy 2; install it with: python -m pip"):
+    with pytest.raises(ConfigurationError, match=r"index= 1: needs SQLAlchemy 2; install it with: \S+ -m pip"):
         receiver.run(place.folder / "DcmStore.ini", place.host, with_console=False)
 
 

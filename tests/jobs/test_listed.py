@@ -159,7 +159,7 @@ def test_what_is_not_in_the_ini_any_more_is_told_and_can_be_dropped(filled: Queu
     assert run("hooks", drop=queue_listing.GONE) == (0, "2 dropped\n", "")
     assert run("queue", drop=queue_listing.GONE) == (0, "1 dropped\n", "")
     assert sorted(next_keys(filled)) == ["1", "4", "c"]
-    assert run("hooks", drop=queue_listing.GONE) == (1, "", "dcmstore: there is no such job\n")
+    assert run("hooks", drop=queue_listing.GONE) == (1, "", "dcmstore: the ini names the target of every job\n")
 
 
 @pytest.mark.parametrize("chosen", [2, queue_listing.ALL])
@@ -169,7 +169,8 @@ def test_dead_jobs_are_dropped(filled: Queue, run: Run, chosen: int) -> None:
 
 
 def test_one_job_that_waits_is_dropped_and_all_that_wait_are_not(filled: Queue, run: Run) -> None:
-    assert run("queue", drop=queue_listing.ALL) == (1, "", "dcmstore: there is no such job\n")
+    told = "dcmstore: no job was given up; one that waits has a number\n"
+    assert run("queue", drop=queue_listing.ALL) == (1, "", told)
     assert run("hooks", drop=1) == (0, "1 dropped\n", "")
     assert next_keys(filled) == ["3"]
 

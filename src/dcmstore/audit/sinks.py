@@ -1,6 +1,7 @@
 """audit messages -> a file, or a syslog server: each delivered whole, or an error raised."""
 
 import contextlib
+import errno
 import socket
 import sys
 from collections.abc import Callable
@@ -130,7 +131,10 @@ def _connect_local() -> socket.socket:
 
 
 def _connect_udp(host: str, port: int) -> socket.socket:
-    family, kind, number, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_DGRAM)[0]
+    try:
+        family, kind, number, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_DGRAM)[0]
+    except UnicodeError:  # a part between its dots is empty or longer than 63 signs
+        raise OSError(errno.EINVAL, "no name of a host") from None
     return _connect(socket.socket(family, kind, number), address)
 
 

@@ -3,7 +3,7 @@
 import argparse
 from collections.abc import Iterator
 
-from dcmstore import needs, profile, sockets
+from dcmstore import config, needs, profile, sockets
 from dcmstore.commands import original
 from dcmstore.config import Configuration
 from dcmstore.doctor import needed, port
@@ -14,7 +14,7 @@ from dcmstore.settings import KEYS, shown
 
 
 def command(options: argparse.Namespace) -> int:
-    configuration = needs.read(options.config)
+    configuration = config.read(options.config)
     in_force = profile.in_force(configuration)
     width = max(len(key.name) for key in KEYS.values()) + 1
     for field_name, key in KEYS.items():

@@ -13,6 +13,7 @@ from dcmstore.config import Configuration
 from dcmstore.errors import ConfigurationError, reason_of
 from dcmstore.events import AssociationEvents, FileIndex, FolderUpdater
 from dcmstore.importing import Imported, Verdict
+from dcmstore.index.printing import escaped
 from dcmstore.logs import Log
 from dcmstore.settings import Settings
 from dcmstore.storage.store import Store
@@ -30,7 +31,7 @@ def command(options: argparse.Namespace) -> int:
     not_read: list[OSError] = []
     sources = importing.find_files(options.folders, not_read.append)
     for error in not_read:
-        print(f"dcmstore: {error.filename}: {reason_of(error)}; what is in it is left out", file=sys.stderr)
+        print(escaped(f"dcmstore: {error.filename}: {reason_of(error)}; what is in it is left out"), file=sys.stderr)
     code = _dry_run(sources, settings) if options.dry_run else _import(sources, configuration, move=options.move)
     return code or int(bool(not_read))
 
@@ -88,9 +89,9 @@ def _dry_run(sources: list[Path], settings: Settings) -> int:
     for place in importing.places(sources, wiring.roots_of(settings), wiring.filing_policy_of(settings)):
         if place.target is None:
             others += 1
-            print(f"{place.source} : {place.reason}")
+            print(escaped(f"{place.source} : {place.reason}"))
         else:
-            print(f"{place.source} -> {place.target}")
+            print(escaped(f"{place.source} -> {place.target}"))
     print(f"{len(sources) - others} to file, {others} not objects or not readable")
     return 0
 
@@ -118,7 +119,7 @@ def _import_all(
                 if imported.stored is not None:
                     events.stored(imported.stored)
                 if problem := _problem(imported):
-                    bar.write(f"dcmstore: {imported.source}: {problem}", file=sys.stderr)
+                    bar.write(escaped(f"dcmstore: {imported.source}: {problem}"), file=sys.stderr)
                 bar.update()
             is_whole = True
         except KeyboardInterrupt:

@@ -97,9 +97,9 @@ def _answer(opened: "Queue", options: argparse.Namespace, settings: Settings, *,
         return _told(overview.retry(opened, targets, options.retry or None, time.time()), "to be tried now")
     if options.drop == GONE:
         gone = [target for target in targets if _is_in(in_ini, target.kind, target.name) is False]
-        return _told(overview.drop_all(opened, gone), "dropped")
+        return _told(overview.drop_all(opened, gone), "dropped", "the ini names the target of every job")
     if options.drop == ALL:
-        return _told(overview.drop_dead(opened, targets), "dropped")
+        return _told(overview.drop_dead(opened, targets), "dropped", "no job was given up; one that waits has a number")
     if options.drop is not None:
         return _told(overview.drop(opened, targets, options.drop), "dropped")
     most = None if options.json else MOST_SHOWN
@@ -127,9 +127,9 @@ def _is_in(in_ini: set[tuple[str, str]], kind: str, name: str) -> bool | None:
     return None if kind == patience.COMMITMENT else (kind, name) in in_ini
 
 
-def _told(count: int, what: str) -> int:
+def _told(count: int, what: str, if_none: str = "there is no such job") -> int:
     if not count:
-        print("dcmstore: there is no such job", file=sys.stderr)
+        print(f"dcmstore: {if_none}", file=sys.stderr)
         return 1
     print(f"{count} {what}")
     return 0

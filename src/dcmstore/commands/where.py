@@ -4,6 +4,7 @@ import argparse
 import sys
 
 from dcmstore import importing, needs, wiring
+from dcmstore.index.printing import escaped
 
 
 def command(options: argparse.Namespace) -> int:
@@ -11,8 +12,8 @@ def command(options: argparse.Namespace) -> int:
     code = 0
     for place in importing.places(options.files, wiring.roots_of(settings), wiring.filing_policy_of(settings)):
         if place.target is None:
-            print(f"dcmstore: {place.source}: {place.reason}", file=sys.stderr)
+            print(escaped(f"dcmstore: {place.source}: {place.reason}"), file=sys.stderr)
             code = 1
         else:
-            print(f"{place.source} -> {place.target}")
+            print(escaped(f"{place.source} -> {place.target}"))
     return code

@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 
-from dcmstore.errors import CannotUnderstand, ConfigurationError
+from dcmstore.errors import CannotUnderstand, ConfigurationError, install_with
 
 try:
     import pydicom
@@ -27,7 +27,7 @@ __all__ = ["encode", "fill", "guarded", "pydicom", "require", "text"]
 def require() -> None:
     """Raise ConfigurationError where what `dicomdir= 1` needs is not installed."""
     if pydicom is None or int(pydicom.__version__.partition(".")[0]) < 3:
-        raise ConfigurationError('dicomdir= 1: needs pydicom 3; install it with: python -m pip install "pydicom>=3.0"')
+        raise ConfigurationError(f"dicomdir= 1: needs pydicom 3; {install_with('pydicom>=3.0')}")
 
 
 @contextlib.contextmanager

@@ -94,7 +94,7 @@ def addresses(bind: str) -> list[str]:
     if bind not in _EVERY_ADDRESS:
         try:
             return [str(socket.getaddrinfo(bind, None, type=socket.SOCK_STREAM)[0][4][0])]
-        except OSError:
+        except (OSError, UnicodeError):
             return [bind]
     networks = _networks(bind)
     return [networks[0].loopback, *_own_addresses(networks)]

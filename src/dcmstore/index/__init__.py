@@ -6,9 +6,7 @@ Needs SQLAlchemy, which `tables` and what stands on it import: `notes`, `entries
 `printing` can be imported without it, and a receiver imports the rest on the index's own thread.
 """
 
-from dcmstore.errors import ConfigurationError
-
-_INSTALL = 'python -m pip install "sqlalchemy>=2.0"'
+from dcmstore.errors import ConfigurationError, install_with
 
 
 def require(who: str) -> None:
@@ -16,4 +14,4 @@ def require(who: str) -> None:
     import importlib.util  # at the start of a receiver without an index, every millisecond is for nothing
 
     if importlib.util.find_spec("sqlalchemy") is None:
-        raise ConfigurationError(f"{who}: needs SQLAlchemy 2; install it with: {_INSTALL}")
+        raise ConfigurationError(f"{who}: needs SQLAlchemy 2; {install_with('sqlalchemy>=2.0')}")

@@ -161,8 +161,10 @@ class Indexer:
     def close(self, timeout: float) -> bool:
         """Enter what is noted; return false when some of it is left for the next start to catch up.
 
-        Call it when nothing calls `add` any more.
+        Call it when nothing calls `add` any more. One that was never wanted makes no database.
         """
+        if self._thread.ident is None and not len(self._notes):
+            return True
         self._deadline = time.monotonic() + timeout
         self._is_closing.set()
         self._wake.set()

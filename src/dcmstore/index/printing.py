@@ -16,6 +16,11 @@ def safe(value: str) -> str:
     return value if value.isprintable() else "".join(map(_safe_sign, value))
 
 
+def escaped(value: str) -> str:
+    """As it is, but for what can steer a terminal, or ends a line: that is written with a backslash."""
+    return "".join(sign if sign == _safe_sign(sign) else sign.encode("unicode_escape").decode() for sign in value)
+
+
 def _safe_sign(sign: str) -> str:
     if sign.isprintable():
         return sign

@@ -4,7 +4,9 @@ import re
 from datetime import UTC, date, datetime, timedelta
 
 MOMENT_ALLOWED = "today, yesterday, 30m, 24h, 7d, a date as 2026-11-25, or that with a time as 2026-11-25T14:30"
-STUDY_DATE_ALLOWED = "today, yesterday, a date as 2026-11-25 or 20261125, or two of them as 20261101-20261130"
+STUDY_DATE_ALLOWED = (
+    "today, yesterday, a date as 2026-11-25 or 20261125, or two of them, the earlier first, as 20261101-20261130"
+)
 
 _UNITS = {"m": "minutes", "h": "hours", "d": "days"}
 _DAYS = {"today": 0, "yesterday": 1}
@@ -26,6 +28,8 @@ def study_dates(value: str, today: date | None = None) -> tuple[str, str]:
     if match := re.fullmatch(r"([0-9]{8})?-([0-9]{8})?", value):
         first, last = (part and _day(part, today) for part in match.groups())
         if not (first or last):
+            raise ValueError
+        if first and last and last < first:
             raise ValueError
         return _written(first) if first else "", _written(last) if last else "99991231"
     day = _written(_day(value, today))

@@ -148,6 +148,8 @@ class IncomingFolder:
         try:
             descriptor = self._create(lock_file)
         except FileNotFoundError:
+            if os.path.islink(self.path):  # to a folder that is not there
+                raise
             return False
         try:
             _lock(descriptor)

@@ -6,6 +6,7 @@ that lets success be answered. What already has its final name is never written 
 
 import contextlib
 import os
+import stat
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
@@ -310,11 +311,13 @@ class IncomingInstance:
     def _holder_of(self, path: str) -> "_Holder":
         """Whose file has the name; a fault of the disk is raised, and decides nothing."""
         try:
+            if not stat.S_ISREG(os.stat(path).st_mode):  # a pipe would never answer
+                return _Holder.ANOTHER
             with files.open_to_read(path) as file:
                 meta = part10.read(file)
                 start = file.tell()
-        except FileNotFoundError:
-            return _Holder.NOBODY
+        except FileNotFoundError:  # a link that leads nowhere has the name all the same
+            return _Holder.ANOTHER if os.path.islink(path) else _Holder.NOBODY
         except (CannotUnderstand, IsADirectoryError, PermissionError):
             return _Holder.ANOTHER
         if meta.media_storage_sop_instance_uid != self._instance.sop_instance_uid:
