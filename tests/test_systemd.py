@@ -182,7 +182,15 @@ def test_only_the_data_the_log_and_the_journal_can_be_written() -> None:
     assert values_of(quiet, "BindPaths") == values_of(quiet, "BindReadOnlyPaths") == []
 
 
-@pytest.mark.parametrize("values", [{"logfile": True}, {"dicomdir": True}, {"audit": "file"}])
+def test_the_folders_that_hooks_copy_to_can_be_written() -> None:
+    roots = {"img_dir": Path("/data/images"), "rdsr_dir": Path("/data/rdsr")}
+    hooks = ("copy to /srv/all", "[modality=CT] copy to /srv/ct", "/usr/bin/true {path}", "[ae=X] copy to /srv/all")
+    text = text_of(configured(**roots, logfile=False, on_stored=hooks, on_study_complete=("copy to /srv/studies",)))
+    writable = "-/data/images -/data/rdsr -/srv/all -/srv/ct -/srv/studies"
+    assert values_of(text, "ReadWritePaths") == [writable]
+
+
+@pytest.mark.parametrize("values", [{"logfile": True}, {"dicomdir": True}, {"audit": "file"}, {"index": True}])
 def test_the_folder_of_the_ini_can_be_written_when_something_is_written_there(values: dict[str, object]) -> None:
     text = text_of(configured(**{"logfile": False, **values}))
     assert values_of(text, "ReadWritePaths") == ["-/srv/dicom"]
@@ -322,10 +330,11 @@ def test_root_tries_as_that_user(tmp_path: Path, mode: int, may: bool, monkeypat
         assert Account.named("nobody").can(rights.READ, Path(folder) / "ini") is may
 
 
-def test_logs_of_another_user_are_given(ini: Path) -> None:
-    log = ini.parent / "DcmStore.log"
-    log.touch(0o600)
-    assert ("chown", "dcmstore:", str(log)) in missing(ini).commands
+@pytest.mark.parametrize("name", ["DcmStore.log", "DcmStore.index", "DcmStore.index-wal", "DcmStore.queue"])
+def test_what_another_user_has_written_beside_the_ini_is_given(ini: Path, name: str) -> None:
+    written = ini.parent / name
+    written.touch(0o600)
+    assert ("chown", "dcmstore:", str(written)) in missing(ini).commands
 
 
 def test_who_owns_everything_needs_nothing(ini: Path) -> None:

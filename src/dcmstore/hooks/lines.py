@@ -2,6 +2,7 @@
 
 import os
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from urllib.parse import SplitResult, urlsplit
 
@@ -75,6 +76,12 @@ def url_of(target: str) -> SplitResult:
     if parts.fragment or "{" in target or "}" in target:
         raise NotAllowed("allowed is a URL without `#` and braces: its server gets all values in the body")
     return parts
+
+
+def copy_folders(hook_lines: Iterable[str]) -> list[str]:
+    """The folders that copies go to, of lines that `hook_line` returned."""
+    actions = (parse(line).action for line in hook_lines)
+    return list(dict.fromkeys(folder_of(action.target) for action in actions if action.kind == COPY))
 
 
 def folder_of(target: str) -> str:

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeAlias
 
-from dcmstore import profile, wiring
+from dcmstore import jobs, profile, wiring
 from dcmstore.config import Configuration
 from dcmstore.service import unit
 from dcmstore.service.manager import DISPLAY_NAME
@@ -30,7 +30,10 @@ _PROFILES = (profile.FILE_NAME, profile.OTHER_FILE_NAME)
 # Beside the root folders and the files that the ini names, what may lie in a folder that is dcmstore's own.
 _OWN_NAMES = ("DcmStore*", *_PROFILES)
 _TESTS = {READ: 'test -r "$1"', WRITE: 'test -w "$1"', PASS: 'test -x "$1"'}  # how a shell asks for it
-_WRITTEN_NAMES = (f"{wiring.LOG_NAME}*", f"{wiring.AUDIT_NAME}*", wiring.JOURNAL_NAME)
+_WRITTEN_NAMES = (
+    *(f"{name}*" for name in (wiring.LOG_NAME, wiring.AUDIT_NAME, wiring.INDEX_NAME, jobs.FILE_NAME)),
+    wiring.JOURNAL_NAME,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,6 +160,9 @@ def _needs(configuration: Configuration) -> Iterator[_Need]:
         yield _Need(folder, READ | WRITE | PASS, "g+rwx,+t", "write the log into")
     else:
         yield _Need(folder, READ | PASS, "g+rx", "read")
+    for copies in unit.copy_folders(configuration.settings):
+        if copies.is_dir():
+            yield _Need(copies, READ | WRITE | PASS, "g+rwx", "copy into")
     for path in (configuration.path.absolute(), *(folder / name for name in _PROFILES), *named):
         if path.exists():
             yield _Need(path, READ, "g+r", "read")

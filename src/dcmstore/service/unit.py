@@ -15,6 +15,7 @@ import dcmstore
 from dcmstore import needs, wiring
 from dcmstore.config import Configuration
 from dcmstore.errors import ConfigurationError
+from dcmstore.hooks import lines
 from dcmstore.hosting import stop_seconds
 from dcmstore.server import endpoints_of
 from dcmstore.service.manager import DISPLAY_NAME
@@ -208,17 +209,23 @@ def _places(configuration: Configuration, program: Program) -> _Lines:
 
 
 def folder_of(configuration: Configuration) -> Path:
-    """The folder of the ini, where the log, the audit trail and the journal of the DICOMDIRs are too."""
+    """The folder of the ini, where the log, the audit trail, the journal of the DICOMDIRs, index and queue are too."""
     return configuration.path.absolute().parent
 
 
 def writes_beside_ini(settings: Settings) -> bool:
-    return settings.logfile or settings.dicomdir or settings.audit == "file"
+    return settings.logfile or settings.dicomdir or settings.audit == "file" or settings.index
+
+
+def copy_folders(settings: Settings) -> list[Path]:
+    """Where hooks copy to."""
+    return list(map(Path, lines.copy_folders((*settings.on_stored, *settings.on_study_complete))))
 
 
 def written_folders(configuration: Configuration) -> list[Path]:
-    beside_ini = [folder_of(configuration)] if writes_beside_ini(configuration.settings) else []
-    return [*wiring.roots_of(configuration.settings).values(), *beside_ini]
+    settings = configuration.settings
+    beside_ini = [folder_of(configuration)] if writes_beside_ini(settings) else []
+    return [*wiring.roots_of(settings).values(), *beside_ini, *copy_folders(settings)]
 
 
 def is_hidden(folder: Path) -> bool:

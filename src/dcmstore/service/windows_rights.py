@@ -66,7 +66,8 @@ def grants(configuration: Configuration, program: Sequence[Path], is_remote: Cal
     settings, folder = configuration.settings, unit.folder_of(configuration)
     wanted = [
         *((path, READ) for path in program),
-        # The log and the journal are made in there, and put aside. What lies deeper, such as programs, stays as it is.
+        *((path, CHANGE) for path in unit.copy_folders(settings)),
+        # Log, journal, index and queue are made in there. What lies deeper, such as programs, stays as it is.
         (folder, CHANGE_FILES if unit.writes_beside_ini(settings) else READ_FILES),
         *((path, READ_FILE) for path in unit.read_paths(configuration) if path != folder),  # keys, users: anywhere
         *((path, CHANGE) for path in wiring.roots_of(settings).values()),
