@@ -14,7 +14,7 @@ from dcmstore import cli, importing
 from dcmstore.commands import imports
 from dcmstore.errors import ConfigurationError
 from dcmstore.importing import Imported, Verdict
-from dcmstore.storage import part10
+from dcmstore.storage import part10, space
 from dcmstore.storage.filing import FilingPolicy, Root
 from dcmstore.storage.part10 import FileMeta
 from dcmstore.storage.store import Outcome, Store
@@ -41,7 +41,7 @@ def write(folder: Path, uid: str, *, name: str = "", pixels: bytes = b"1234") ->
 
 
 def run(store: Store, *folders: Path, move: bool = False) -> list[Imported]:
-    sources = importing.find_files(folders, pytest.fail)
+    sources = importing.find_files(folders, map(Path, store.roots.values()), pytest.fail)
     return list(importing.import_files(sources, store, move=move))
 
 
@@ -148,11 +148,21 @@ def test_a_full_disk_fails_one_file_and_says_why(store: Store, tmp_path: Path, m
     assert (tmp_path / "old" / "1.2.3.any").exists()
 
 
+def test_a_file_that_is_too_large_fails_alone(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(space, "MAX_PASSED_OVER", 100_000)
+    store.max_object = 100_000
+    write(tmp_path / "old", "1.2.3", pixels=bytes(3_000_000))
+    write(tmp_path / "old", "1.2.4")
+    large, small = run(store, tmp_path / "old")
+    assert (large.verdict, small.verdict) == (Verdict.FAILED, Verdict.FILED)
+    assert "max-object-size" in large.reason
+
+
 def test_our_working_folders_are_not_imported(tmp_path: Path) -> None:
     write(tmp_path / "images" / ".incoming", "1.1")
     write(tmp_path / "images" / "QUARANTINE", "1.2")
-    kept = write(tmp_path / "images" / "PAT", "1.3")
-    assert importing.find_files([tmp_path / "images"], pytest.fail) == [kept]
+    others = write(tmp_path / "images" / "PAT" / "QUARANTINE", "1.3"), write(tmp_path / "old" / "QUARANTINE", "1.4")
+    assert importing.find_files([tmp_path], [tmp_path / "images"], pytest.fail) == [*others]
 
 
 # --- the command ---------------------------------------------------------------------------------

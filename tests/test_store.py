@@ -312,6 +312,18 @@ def test_a_report_with_another_title_goes_with_the_images(store: Store, place: P
     assert (place / "1.2.3.4.dcm").exists()
 
 
+@pytest.mark.skipif(os.name == "nt" or os.geteuid() != 0, reason="only root gives files away")
+def test_what_root_stores_belongs_to_who_has_the_root_where_it_ends_up(store: Store, tmp_path: Path) -> None:
+    os.chown(tmp_path / "images", 1001, 1001)
+    os.chown(tmp_path / "rdsr", 1002, 1002)
+    store.close()
+    store.open()
+    for report, root in ((titled(b"126000"), "images"), (titled(), "rdsr")):
+        send(store, report, instance(sop_class=ENHANCED_SR))
+        made = [tmp_path / root, *(tmp_path / root).rglob("*")]
+        assert {path.stat().st_uid for path in made} == {1001 if root == "images" else 1002}
+
+
 @pytest.fixture
 def another_file_system(tmp_path: Path) -> Iterator[Path]:
     shared = Path("/dev/shm")

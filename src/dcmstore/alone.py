@@ -1,6 +1,6 @@
-"""the folder of an ini -> one receiver at a time, for log, index, queue and audit trail in it have one writer.
+"""a folder -> one process at a time: the folder of an ini has one receiver, a DICOMDIR one writer.
 
-What holds the folder is the system's and ends with the process, however that ends; nothing is written.
+What holds a folder is the system's and ends with the process, however that ends; nothing is written.
 """
 
 import contextlib
@@ -42,6 +42,11 @@ if sys.platform == "win32":
         finally:
             if mutex is not None:
                 _kernel32.CloseHandle(mutex)
+
+    @contextlib.contextmanager
+    def in_turn(folder: Path) -> Iterator[None]:
+        """Here a file that one process has open keeps others from replacing it, and they try again."""
+        yield
 else:
     import fcntl
 
@@ -50,10 +55,21 @@ else:
         """Keep other receivers out of the folder. Raises NotAlone."""
         with contextlib.ExitStack() as resources:
             with contextlib.suppress(OSError):  # a folder that may not be listed, and shares that lock none
-                descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-                resources.callback(os.close, descriptor)
                 try:
-                    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    _lock(folder, resources, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 except BlockingIOError:
                     raise NotAlone(folder) from None
             yield
+
+    @contextlib.contextmanager
+    def in_turn(folder: Path) -> Iterator[None]:
+        """What several processes do in one folder, one after the other, where its disk can lock folders."""
+        with contextlib.ExitStack() as resources:
+            with contextlib.suppress(OSError):
+                _lock(folder, resources, fcntl.LOCK_EX)
+            yield
+
+    def _lock(folder: Path, resources: contextlib.ExitStack, operation: int) -> None:
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+        resources.callback(os.close, descriptor)
+        fcntl.flock(descriptor, operation)

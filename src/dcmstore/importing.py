@@ -61,20 +61,21 @@ def places(sources: Iterable[str | Path], roots: Mapping[Root, Path], policy: Fi
         yield Place(source, root.joinpath(*folders, destination.file_name))
 
 
-def find_files(folders: Iterable[Path], unreadable: Callable[[OSError], None]) -> list[Path]:
-    """Every file below the given folders, and every given file, in a fixed order; our own working folders aside.
+def find_files(folders: Iterable[Path], roots: Iterable[Path], unreadable: Callable[[OSError], None]) -> list[Path]:
+    """Every file below the given folders, and every given file, in a fixed order; working folders of `roots` aside.
 
     `unreadable` is told of each folder that can't be looked into, and of links to folders elsewhere, which may lead
     anywhere and are not followed.
     """
     found = []
-    folders = list(folders)
+    folders, resolved_roots = list(folders), {root.resolve() for root in roots}
     for folder in folders:
         if not os.path.isdir(folder):
             found.append(folder)
             continue
         for parent, below, files in os.walk(folder, onerror=unreadable):
-            below[:] = sorted(name for name in below if name not in names.OUR_FOLDERS)
+            ours = names.OUR_FOLDERS if Path(parent).resolve() in resolved_roots else ()
+            below[:] = sorted(name for name in below if name not in ours)
             for path in (Path(parent, name) for name in below):
                 if path.is_symlink() and not any(path.resolve().is_relative_to(one.resolve()) for one in folders):
                     unreadable(OSError(errno.ELOOP, "a link to a folder; import that by its own name", str(path)))
@@ -124,7 +125,7 @@ def _store(source: Path, examined: Examined, store: Store) -> Stored:
     try:
         with source.open("rb") as file:
             file.seek(examined.start)
-            while piece := file.read(_STEP):
+            while not incoming.has_failed and (piece := file.read(_STEP)):
                 incoming.receive(memoryview(piece))
         return incoming.finish()
     finally:

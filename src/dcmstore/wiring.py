@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 LOG_NAME = "DcmStore.log"
 AUDIT_NAME = "DcmStore.audit"
 JOURNAL_NAME = "DcmStore.dicomdir"  # DICOMDIRs that are still to be written
+IMPORT_JOURNAL_NAME = "DcmStore-import.dicomdir"  # those of an import beside the receiver
 INDEX_NAME = "DcmStore.index"
 INDEX_PATIENCE = 5.0  # seconds to enter what is noted at the end; what is left, the next start finds
 FULL = (errno.ENOSPC, errno.EDQUOT)  # what a disk or a quota says that has no room
@@ -230,9 +231,12 @@ def wants_dicomdir(settings: Settings) -> bool:
 
 @contextlib.contextmanager
 def dicomdir_updater(
-    configuration: Configuration, log: logs.Log, settings_in_force: Callable[[], Settings]
+    configuration: Configuration,
+    log: logs.Log,
+    settings_in_force: Callable[[], Settings],
+    journal_name: str = JOURNAL_NAME,
 ) -> Iterator[FolderUpdater]:
-    """What keeps the DICOMDIRs as long as the context lasts. Raises ConfigurationError."""
+    """What keeps the DICOMDIRs as long as the context lasts; the journal is its own. Raises ConfigurationError."""
     from dcmstore import dicomdir  # and with it pydicom, which nobody else needs
 
     dicomdir.require()
@@ -240,7 +244,7 @@ def dicomdir_updater(
     def report(event: str, **facts: object) -> None:
         (log.warning if event == "dicomdir.failed" else log.info)(event, **_as_logged(facts, settings_in_force()))
 
-    journal = _beside(configuration, JOURNAL_NAME)
+    journal = _beside(configuration, journal_name)
     try:
         updater = dicomdir.Updater(str(journal), report)
     except OSError as error:

@@ -29,7 +29,7 @@ def command(options: argparse.Namespace) -> int:
     settings = configuration.settings
     wiring.apply_permissions(settings)
     not_read: list[OSError] = []
-    sources = importing.find_files(options.folders, not_read.append)
+    sources = importing.find_files(options.folders, wiring.roots_of(settings).values(), not_read.append)
     for error in not_read:
         print(escaped(f"dcmstore: {error.filename}: {reason_of(error)}; what is in it is left out"), file=sys.stderr)
     code = _dry_run(sources, settings) if options.dry_run else _import(sources, configuration, move=options.move)
@@ -65,7 +65,8 @@ def _import(sources: list[Path], configuration: Configuration, *, move: bool) ->
 def _updater(configuration: Configuration, log: Log) -> contextlib.AbstractContextManager[FolderUpdater | None]:
     if not wiring.wants_dicomdir(configuration.settings):
         return contextlib.nullcontext()
-    return wiring.dicomdir_updater(configuration, log, lambda: configuration.settings)
+    name = wiring.IMPORT_JOURNAL_NAME
+    return wiring.dicomdir_updater(configuration, log, lambda: configuration.settings, name)
 
 
 def _index(configuration: Configuration, log: Log) -> contextlib.AbstractContextManager[FileIndex | None]:

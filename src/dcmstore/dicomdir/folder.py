@@ -5,7 +5,9 @@ import os
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
+from dcmstore import alone
 from dcmstore.dicomdir import records
 from dcmstore.dicomdir.data_sets import pydicom
 from dcmstore.dicomdir.directory import Directory, decode, new_directory
@@ -42,7 +44,8 @@ def update(folder: str, paths: Iterable[str] = ()) -> Updated:
     path = os.path.join(folder, NAME)
     file_ids = {given: _file_id(folder, given) for given in paths}
     left_out = {given: _NO_FILE_ID for given, file_id in file_ids.items() if not file_id and os.path.lexists(given)}
-    with pydicom.config.disable_value_validation():  # a value is carried as it is
+    # a value is carried as it is; and what `import` and the receiver write at once would be half a file
+    with alone.in_turn(Path(folder)), pydicom.config.disable_value_validation():
         raw, directory, put_aside = _open(path)
         present = dict.fromkeys(_walk(folder))
         gone = [file_id for file_id in directory.places if file_id not in present]

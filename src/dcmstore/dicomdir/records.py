@@ -13,6 +13,7 @@ from dcmstore.dicomdir.directory import Record, key_of
 from dcmstore.dicomdir.kinds import NO_PATIENT, UPPER, kind_of
 from dcmstore.errors import CannotUnderstand
 from dcmstore.storage import part10
+from dcmstore.storage.header import DEFLATED
 from dcmstore.storage.part10 import FileMeta
 
 # A UUID-derived UID (PS3.5 B.2): the Private Record UID of objects for which PS3.3 annex F has no record
@@ -72,10 +73,12 @@ def _read_head(path: str) -> tuple[FileMeta, pydicom.Dataset]:
         meta = part10.read(file)
         if not meta.media_storage_sop_class_uid or not meta.media_storage_sop_instance_uid:
             raise CannotUnderstand("no SOP Class UID and SOP Instance UID in its File Meta Information")
-        if meta.transfer_syntax_uid != uids.DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN:
+        if meta.transfer_syntax_uid not in DEFLATED:
             file.seek(0)
             return meta, pydicom.filereader.read_partial(file, lambda tag, vr, length: tag > LAST_KEY, MAX_IN_MEMORY)
-        inflated = zlib.decompressobj(-zlib.MAX_WBITS).decompress(file.read(), MAX_INFLATED)
+        inflated, inflater = bytearray(), zlib.decompressobj(-zlib.MAX_WBITS)
+        while len(inflated) < MAX_INFLATED and (piece := file.read(MAX_IN_MEMORY)):
+            inflated += inflater.decompress(piece, MAX_INFLATED - len(inflated))
     plain = part10.encode(replace(meta, transfer_syntax_uid=uids.EXPLICIT_VR_LITTLE_ENDIAN))
     return meta, pydicom.filereader.read_partial(io.BytesIO(plain + inflated), lambda tag, vr, length: tag > LAST_KEY)
 

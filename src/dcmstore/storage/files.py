@@ -209,7 +209,6 @@ def move_between_disks(source: str, target: str, *, durable: bool) -> None:
     descriptor = create(target)
     try:
         try:
-            inheriting.give(descriptor, inheriting.heir_of(os.path.dirname(target)))
             with open(source, "rb") as original:
                 while piece := original.read(_COPY_STEP):
                     write_all(descriptor, [piece])

@@ -105,7 +105,7 @@ ASIDE = 0.016 / (64 * 1024)  # seconds for each byte
 MAX_INFLATED = 64 * 1024 * 1024
 _INFLATE_STEP = 64 * 1024  # bytes of a deflated data set unpacked at a time
 
-_DEFLATED = frozenset((uids.DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN, "1.2.840.10008.1.2.4.95", "1.2.840.10008.1.2.4.205"))
+DEFLATED = frozenset((uids.DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN, "1.2.840.10008.1.2.4.95", "1.2.840.10008.1.2.4.205"))
 # Besides the standard's own: GE's private syntax whose pixels alone are big endian, and Papyrus 3.
 _IMPLICIT = frozenset((uids.IMPLICIT_VR_LITTLE_ENDIAN, "1.2.840.113619.5.2", "1.2.840.10008.1.20"))
 
@@ -126,7 +126,7 @@ class HeaderReader:
         self.values: dict[int, bytes] = {}
         self.is_complete = False
         self.found_transfer_syntax = transfer_syntax
-        self._inflater = zlib.decompressobj(-zlib.MAX_WBITS) if transfer_syntax in _DEFLATED else None
+        self._inflater = zlib.decompressobj(-zlib.MAX_WBITS) if transfer_syntax in DEFLATED else None
         self._inflated = 0
         self._order = _BIG if transfer_syntax == uids.EXPLICIT_VR_BIG_ENDIAN else _LITTLE
         self._head = self._order.implicit if transfer_syntax in _IMPLICIT else self._order.explicit

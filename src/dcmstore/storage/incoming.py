@@ -93,6 +93,10 @@ class IncomingFolder:
     def take_over(self, path: str, *, durable: bool) -> str:
         """Move a temporary file of another root here; return its new path."""
         moved, _ = self._at_new_path(lambda target: files.move_between_disks(path, target, durable=durable))
+        if self._heir is not None:  # who may be another one than that of the other root
+            descriptor = os.open(moved, os.O_WRONLY | os.O_NOFOLLOW)
+            inheriting.give(descriptor, self._heir)
+            os.close(descriptor)
         return moved
 
     def _at_new_path(self, make: Callable[[str], _T]) -> tuple[str, _T]:

@@ -161,6 +161,11 @@ class IncomingInstance:
     def subject(self) -> Subject:
         return Subject(self._instance, self._header.values)
 
+    @property
+    def has_failed(self) -> bool:
+        """True once it can't be kept whatever comes: `finish` will say why."""
+        return self._failure is not None
+
     def receive(self, data: memoryview) -> None:  # hot: bench
         """Append a fragment of the data set, exactly as it came."""
         self.size += len(data)
