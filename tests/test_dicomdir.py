@@ -815,14 +815,28 @@ def failing_at(number: int, monkeypatch: pytest.MonkeyPatch, *, after: bool) -> 
 
 @pytest.mark.skipif(os.name == "nt", reason="there an open file keeps the other from replacing it")
 def test_two_processes_take_turns_at_one_directory(tmp_path: Path) -> None:
-    paths = [stored(tmp_path, f"ST{process}/SE1/IM{number}") for process in "12" for number in range(20)]
-    script = "import sys; from dcmstore.dicomdir.folder import update\n"
-    script += "for path in sys.argv[2:]: update(sys.argv[1], [path])"
-    processes = [
-        subprocess.Popen([sys.executable, "-c", script, str(tmp_path), *paths[start::2]]) for start in range(2)
-    ]
-    assert [process.wait(100) for process in processes] == [0, 0]
-    assert len(leaves(tmp_path)) == len(paths)
+    waiting, folder = tmp_path / "waiting", tmp_path / "PAT1"
+    names = [f"SE{process}/IM{number}" for number in range(30) for process in "12"]
+    for name in names:
+        stored(waiting, name)
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+    script = "import os, sys; from dcmstore.dicomdir.folder import update\nprint(flush=True); input()\n"
+    script += "for name in sys.argv[3:]:\n    path = os.path.join(sys.argv[2], name)\n"
+    script += "    os.rename(os.path.join(sys.argv[1], name), path)\n    update(sys.argv[2], [path])"
+    command, pipe = [sys.executable, "-c", script, str(waiting), str(folder)], subprocess.PIPE
+    with contextlib.ExitStack() as resources:
+        processes = [
+            resources.enter_context(subprocess.Popen([*command, *names[start::2]], stdin=pipe, stdout=pipe))
+            for start in range(2)
+        ]
+        for process in processes:
+            assert process.stdout is not None and process.stdout.readline()  # it has imported what it needs
+        for process in processes:
+            assert process.stdin is not None
+            process.stdin.write(b"go\n")
+            process.stdin.close()
+        assert [process.wait(100) for process in processes] == [0, 0]
+    assert leaves(folder).keys() == set(names)
 
 
 def test_of_a_large_deflated_object_no_more_is_held_than_is_read(
