@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from dcmstore.commitment import promises
 from dcmstore.commitment.asked import Asked
-from dcmstore.commitment.promises import Promises
+from dcmstore.commitment.promises import Promises, TooMany
 from dcmstore.jobs.queue import Queue, QueueTrouble
 from dcmstore.jobs.rows import Queued
 from tests.commitment.support import TRANSACTION, ct
@@ -74,6 +75,27 @@ def test_a_request_that_was_given_up_is_none_that_waits(path: str) -> None:
         queue.died(waiting(queue)[0], "nobody is there", time.time())
     promise(path, OTHER)
     assert take(path) == OTHER
+
+
+def test_of_one_ae_title_only_so_many_requests_wait(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(promises, "MAX_OF_ONE", 2)
+    many = [replace(ASKED, transaction_uid=f"{TRANSACTION}.{number}") for number in range(3)]
+    promise(path, *many[:2])
+    with pytest.raises(TooMany, match="2 requests of CT1 wait; `dcmstore queue` shows why"):
+        promise(path, many[2])
+    promise(path, replace(ASKED, calling_ae_title="CT2"))
+    take(path)
+    promise(path, many[2])
+
+
+def test_a_queue_that_has_grown_large_takes_no_more_requests(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    promise(path, ASKED)
+    monkeypatch.setattr(promises, "MAX_QUEUE", Path(path).stat().st_size)
+    many = (replace(OTHER, transaction_uid=f"{TRANSACTION}.{number}") for number in range(1000))
+    with pytest.raises(TooMany, match=r"the queue has [0-9]+ bytes; `dcmstore queue` shows what waits"):
+        promise(path, *many)
+    with opened(path) as queue:
+        assert len(waiting(queue)) < 1000
 
 
 def test_a_damaged_queue_is_doubted(path: str) -> None:

@@ -105,6 +105,12 @@ def waiting_keys(kind: str, target: str, order: str) -> Select[Any]:
     return select(jobs.c.key).select_from(jobs.join(targets)).where(of_target, of_order)
 
 
+def count_of(kind: str, target: str) -> Select[Any]:
+    """How many jobs of a target stand in the queue, whatever has become of them."""
+    of_target = and_(targets.c.kind == kind, targets.c.name == clean(target))
+    return select(func.count()).select_from(jobs.join(targets)).where(of_target)
+
+
 def is_still(job: Queued) -> Any:
     """The row of a job, unless its facts have changed since."""
     return and_(jobs.c.id == job.id, jobs.c.state == NEXT, jobs.c.facts == encoded(job.job))
