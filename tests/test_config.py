@@ -144,6 +144,20 @@ def test_a_root_folder_within_the_other_is_a_warning(
     assert config.read(ini).warnings == tuple(f"{ini}: {text}; give each a folder beside the other" for text in told)
 
 
+@pytest.mark.parametrize("value", ["a", '"a"', '"on-study-complete= "', '"a b" "c d"', "a  b"])
+def test_a_line_is_shown_as_it_is_read(tmp_path: Path, value: str) -> None:
+    ini = tmp_path / "DcmStore.ini"
+    ini.write_text(f"on-stored= {shown(value, is_line=True)}\n")
+    assert config.read(ini).settings.on_stored == (value,)
+
+
+@pytest.mark.parametrize("value", ["a", '"a"', "a ", " a"])
+def test_a_path_is_shown_as_it_is_read(tmp_path: Path, value: str) -> None:
+    ini = tmp_path / "DcmStore.ini"
+    ini.write_text(f"users= {shown(value)}\n")
+    assert config.read(ini).settings.users == tmp_path / value
+
+
 def test_of_a_key_set_twice_the_last_counts_and_a_warning_says_so(tmp_path: Path) -> None:
     read_back = read(tmp_path, "port= 1\nport= 2\n")
     assert read_back.settings.port == 2

@@ -483,3 +483,12 @@ def test_a_transfer_syntax_that_is_accepted_was_proposed(request: AAssociateRQ, 
             assert context.transfer_syntax in proposed.transfer_syntaxes
             assert uids.is_uid(proposed.abstract_syntax)
             assert uids.is_uid(context.transfer_syntax)
+
+
+def test_the_answer_repeats_ae_titles_and_reserved_bytes_as_they_came() -> None:
+    titles = b"  DCMSTORE      " + b"CT1".ljust(16) + bytes(range(32))
+    encoded = pdu.encode(request_for(CT))
+    request = pdu.decode(1, encoded[6:10] + titles + encoded[74:])  # PS3.8 tables 9-11 and 9-17: bytes 11 to 74
+    assert isinstance(request, AAssociateRQ)
+    assert request.called_ae_title == "DCMSTORE"
+    assert pdu.encode(accepted(request))[10:74] == titles

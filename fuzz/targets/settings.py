@@ -78,7 +78,11 @@ def ini(data: bytes) -> None:
     for title in (settings.local_ae, *(item.partition("@")[0] for item in settings.allowed_ae)):
         is_title = 1 <= len(title) <= 16 and title.isascii() and title.isprintable() and "\\" not in title
         require(is_title and title == title.strip(), "an AE title that PS3.5 6.2 has not", title)
-    written = "".join(f"{KEYS[name].name}= {shown(value)}\n" for name in _AS_SHOWN for value in _lines(settings, name))
+    written = "".join(
+        f"{KEYS[name].name}= {shown(value, is_line=KEYS[name].spelling.is_line)}\n"
+        for name in _AS_SHOWN
+        for value in _lines(settings, name)
+    )
     again = _read(written.encode())
     require(again is not None and not again.warnings, "what is shown can't be read", written)
     for name in _AS_SHOWN:

@@ -340,12 +340,15 @@ class Settings:
 KEYS: dict[str, Key] = {item.name: item.metadata["key"] for item in fields(Settings)}
 
 
-def shown(value: object) -> str:
-    """A value as the ini spells it."""
+def shown(value: object, *, is_line: bool = False) -> str:
+    """A value as the ini spells it; one of a key that may stand several times `is_line`."""
     if isinstance(value, bool):
         return str(int(value))
     if value is None:
         return ""
     text = ", ".join(value) if isinstance(value, tuple) else str(value)
-    is_quoted = len(text) >= 2 and text[0] == text[-1] == '"'  # one pair is taken off when it is read
+    if is_line:  # all of it is the value
+        return text
+    # One pair of quotes is taken off when it is read, and so are blanks without it.
+    is_quoted = (len(text) >= 2 and text[0] == text[-1] == '"') or text != text.strip()
     return f'"{text}"' if is_quoted else text

@@ -62,7 +62,7 @@ def read(path: Path) -> Users:
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        advice = "`dcmstore user add NAME` makes it"
+        advice = "`dcmstore user add NAME` makes it" if isinstance(error, FileNotFoundError) else "see to that file"
         raise ConfigurationError(f"{path}: can't be read: {reason_of(error)}; {advice}") from None
     keys = {}
     for number, line in enumerate(text.splitlines(), 1):

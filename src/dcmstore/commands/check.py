@@ -19,8 +19,10 @@ def command(options: argparse.Namespace) -> int:
     width = max(len(key.name) for key in KEYS.values()) + 1
     for field_name, key in KEYS.items():
         value = getattr(configuration.settings, field_name)
-        for index, line in enumerate(value if key.spelling.is_line and value else (value,)):
-            print(f"{key.name + '=':{width}} {shown(line):40} ({configuration.source(field_name, index)})")
+        is_line = key.spelling.is_line
+        for index, line in enumerate(value if is_line and value else (value,)):
+            source = configuration.source(field_name, index)
+            print(f"{key.name + '=':{width}} {shown(line, is_line=is_line):40} ({source})")
     print()
     problems = False
     for finding in (*needed.findings(configuration, in_force), *_ports(configuration)):

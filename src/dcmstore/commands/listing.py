@@ -100,12 +100,15 @@ def _show(records: Iterable["Record"], fields: tuple[str, ...], options: argpars
 def _filters(options: argparse.Namespace) -> "Filters":
     from dcmstore.index.questions import Filters
 
+    # What a terminal with another encoding sends is no text, and no database takes it; it finds nothing.
+    texts = (options.patient, options.name, options.ae, options.host, options.modality)
+    patient, name, calling_ae_title, host, modality = (text.encode("utf-8", "replace").decode() for text in texts)
     return Filters(
-        patient=options.patient,
-        name=options.name,
-        calling_ae_title=options.ae,
-        host=options.host,
-        modality=options.modality,
+        patient=patient,
+        name=name,
+        calling_ae_title=calling_ae_title,
+        host=host,
+        modality=modality,
         study_dates=options.study_date,
         since=options.since,
         until=options.until,

@@ -13,8 +13,6 @@ from dcmstore.service import windows_rights
 from dcmstore.service.windows_rights import Reach
 from dcmstore.settings import Settings
 
-REMOTE = windows_rights.DRIVE_REMOTE
-
 # Of an account that has a name there, only the other computer knows what it may do.
 _KINDS = {Reach.NOBODY: Kind.FAIL, Reach.MACHINE: Kind.NOTE}
 

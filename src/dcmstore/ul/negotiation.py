@@ -82,7 +82,7 @@ class Policy:
 
 
 def negotiate(request: AAssociateRQ, policy: Policy) -> AAssociateAC | AAssociateRJ:
-    """Answer an association request."""
+    """Answer an association request where nobody else has a say in it."""
     return rejection(request, policy) or acceptance(request, policy)
 
 
@@ -102,6 +102,7 @@ def acceptance(request: AAssociateRQ, policy: Policy) -> AAssociateAC:
             role_selections=_answer_roles(request, contexts),
             user_identity_response=_answer_identity(request.user_information.user_identity),
         ),
+        repeated=request.repeated,
     )
 
 

@@ -17,7 +17,8 @@ from dcmstore.ul.items import ItemType, NegotiatedContext, ProposedContext, User
 
 PDU_HEADER = struct.Struct(">BxI")  # type, reserved, length of what follows
 PDV_HEADER = struct.Struct(">IBB")  # length of what follows, presentation context ID, message control header
-_ASSOCIATE_HEAD = struct.Struct(">H2x16s16s32x")  # protocol version, called and calling AE title
+_ASSOCIATE_HEAD = struct.Struct(">H2x64s")  # protocol version; what an answer repeats:
+_AE_TITLES = struct.Struct("16s16s32x")  # called and calling AE title, reserved
 
 # PS3.8 annex E.2: the message control header
 COMMAND_BIT = 0x01
@@ -40,7 +41,7 @@ class PDUType(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class AAssociateRQ:
-    """PS3.8 9.3.2. AE titles come without their padding."""
+    """PS3.8 9.3.2. AE titles come without their padding; `repeated` is bytes 11 to 74 of the PDU as they came."""
 
     called_ae_title: str
     calling_ae_title: str
@@ -48,11 +49,12 @@ class AAssociateRQ:
     user_information: UserInformation = field(default_factory=UserInformation)
     application_context_name: str = APPLICATION_CONTEXT
     protocol_version: int = 1
+    repeated: bytes = field(default=b"", repr=False, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
 class AAssociateAC:
-    """PS3.8 9.3.3. The AE titles repeat those of the request; nobody tests them."""
+    """PS3.8 9.3.3. AE titles and reserved bytes repeat those of the request (table 9-17); nobody tests them."""
 
     called_ae_title: str
     calling_ae_title: str
@@ -60,6 +62,7 @@ class AAssociateAC:
     user_information: UserInformation = field(default_factory=UserInformation)
     application_context_name: str = APPLICATION_CONTEXT
     protocol_version: int = 1
+    repeated: bytes = field(default=b"", repr=False, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,6 +134,7 @@ def _decode_associate_rq(body: bytes) -> AAssociateRQ:
         common.user_information,
         common.application_context_name,
         common.protocol_version,
+        common.repeated,
     )
 
 
@@ -143,6 +147,7 @@ def _decode_associate_ac(body: bytes) -> AAssociateAC:
         common.user_information,
         common.application_context_name,
         common.protocol_version,
+        common.repeated,
     )
 
 
@@ -156,10 +161,12 @@ class _Associate:
     user_information: UserInformation
     application_context_name: str
     protocol_version: int
+    repeated: bytes
 
 
 def _decode_associate(body: bytes, context_type: ItemType) -> _Associate:
-    version, called, calling = _ASSOCIATE_HEAD.unpack_from(body)
+    version, repeated = _ASSOCIATE_HEAD.unpack_from(body)
+    called, calling = _AE_TITLES.unpack(repeated)
     application_context, contexts, info = "", [], UserInformation()
     for item_type, value in decoding.decode_items(body[_ASSOCIATE_HEAD.size :], "A-ASSOCIATE item"):
         if item_type == ItemType.APPLICATION_CONTEXT:
@@ -169,7 +176,7 @@ def _decode_associate(body: bytes, context_type: ItemType) -> _Associate:
         elif item_type == ItemType.USER_INFORMATION:
             info = decoding.decode_user_information(value)
     called_ae_title, calling_ae_title = decoding.decode_ae_title(called), decoding.decode_ae_title(calling)
-    return _Associate(called_ae_title, calling_ae_title, contexts, info, application_context, version)
+    return _Associate(called_ae_title, calling_ae_title, contexts, info, application_context, version, repeated)
 
 
 def _decode_associate_rj(body: bytes) -> AAssociateRJ:
@@ -229,8 +236,8 @@ def _encode_pdu(pdu_type: PDUType, body: bytes) -> bytes:
 
 
 def _encode_associate(pdu_type: PDUType, pdu: AAssociateRQ | AAssociateAC, contexts: bytes) -> bytes:
-    called, calling = _encode_ae_title(pdu.called_ae_title), _encode_ae_title(pdu.calling_ae_title)
-    head = _ASSOCIATE_HEAD.pack(pdu.protocol_version, called, calling)
+    titles = _AE_TITLES.pack(_encode_ae_title(pdu.called_ae_title), _encode_ae_title(pdu.calling_ae_title))
+    head = _ASSOCIATE_HEAD.pack(pdu.protocol_version, pdu.repeated or titles)
     application_context = items.encode_item(
         ItemType.APPLICATION_CONTEXT, pdu.application_context_name.encode("latin-1")
     )
