@@ -63,6 +63,7 @@ def module() -> str:
         + table("TRANSFER_SYNTAXES", transfer_syntaxes)
         + '''
 VERIFICATION = "1.2.840.10008.1.1"
+MEDIA_STORAGE_DIRECTORY = "1.2.840.10008.1.3.10"
 STORAGE_SERVICE_CLASS = "1.2.840.10008.4.2"
 APPLICATION_CONTEXT = "1.2.840.10008.3.1.1.1"
 

@@ -99,8 +99,8 @@ def read(path: Path) -> Configuration:
             values[field_name] += (_parse(path, number, spelling, value),)
         else:
             lines.setdefault(field_name, (number,))
-    folder = path.absolute().parent
-    values |= {name: folder / value for name, value in values.items() if isinstance(value, Path)}
+    beside = path.absolute().parent
+    values |= {name: beside / value for name, value in values.items() if isinstance(value, Path)}
     forced = _forced(values)
     settings = Settings(**{**values, **dict.fromkeys(forced, True)})
     warnings += [f"{path}: {text}" for text in _roots_in_one_another(settings)]

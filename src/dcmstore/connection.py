@@ -84,7 +84,7 @@ class Served(Protocol):
     """A connection as its registry sees it: Connection, or one that a process of its own serves."""
 
     host: str
-    calling: str
+    calling_ae_title: str
     shared: Shared
     stored: int
 
@@ -141,7 +141,7 @@ class Connection:
         self._ending: Ending | None = None
         self._sent = 1  # messages since the last receive
         self._ignored = 0  # bytes since the end of the association
-        self.calling = ""
+        self.calling_ae_title = ""
         self.stored = 0
         self._failed = 0
         self._is_cut = False
@@ -193,7 +193,7 @@ class Connection:
         (self._log.info if ending.is_orderly else self._log.warning)(
             "association.ended",
             peer=self._peer,
-            calling=self.calling,
+            calling=self.calling_ae_title,
             how=ending.words,
             stored=self.stored,
             failed=self._failed or None,
@@ -216,7 +216,7 @@ class Connection:
         except OSError as error:
             return Ending(f"connection lost: {error.strerror or error}")
         except Exception as error:  # noqa: BLE001  the fence of an association
-            self._log.error("association.fault", peer=self._peer, calling=self.calling, error=repr(error))
+            self._log.error("association.fault", peer=self._peer, calling=self.calling_ae_title, error=repr(error))
             self._abort(AAbort(AbortSource.SERVICE_PROVIDER, AbortReason.NOT_SPECIFIED))
             return Ending("fault of the receiver")
         finally:
@@ -269,7 +269,7 @@ class Connection:
                     else:
                         self._handle(event)
             except ProtocolError as error:
-                self._log.warning("association.aborted", peer=self._peer, calling=self.calling, reason=error)
+                self._log.warning("association.aborted", peer=self._peer, calling=self.calling_ae_title, reason=error)
                 self._registry.dismiss(self)
                 self._ending = Ending(f"aborted: {error}")
                 self._abort(pdu.abort_for(error))
@@ -333,13 +333,13 @@ class Connection:
                 self._ending = Ending(f"peer aborted (source {source}, reason {reason})")
 
     def _negotiate(self, request: AAssociateRQ) -> None:
-        self.calling = request.calling_ae_title
+        self.calling_ae_title = request.calling_ae_title
         if self._log.is_debug:
             self._log.debug("<", peer=self._peer, pdu=request)
         facts = {"peer": self._peer, "calling": request.calling_ae_title, "called": request.called_ae_title}
         if refusal := self._refusal(request):
             reason = negotiation.REJECT_REASONS[refusal.answer]
-            kind = (self.host, self.calling, reason, refusal.because)
+            kind = (self.host, self.calling_ae_title, reason, refusal.because)
             why = {"reason": reason, "because": refusal.because}
             self._registry.seldom.tell(kind, "association.rejected", host=self.host, **facts, **why)
             self._ending = Ending(f"rejected: {reason}")
@@ -355,7 +355,7 @@ class Connection:
             implementation=info.implementation_version_name or info.implementation_class_uid,
             tls=identity.description_of(self._socket) if isinstance(self._socket, TlsSocket) else None,
         )
-        self._events.began(Peer(self.host, self.calling, access.user_name_in(info.user_identity)))
+        self._events.began(Peer(self.host, self.calling_ae_title, access.user_name_in(info.user_identity)))
         services = self._services(accepted)
         self._provider = ServiceProvider(accepted, services, request.calling_ae_title, self._line)
         self._send(self._association.accept(answer, info.max_length_received))
@@ -390,7 +390,7 @@ class Connection:
                 continue
             syntaxes = ", ".join(map(uids.name_of, proposed.transfer_syntaxes))
             self._registry.seldom.tell(
-                (self.host, self.calling, proposed.abstract_syntax, syntaxes, negotiated.result),
+                (self.host, self.calling_ae_title, proposed.abstract_syntax, syntaxes, negotiated.result),
                 "context.rejected",
                 peer=self._peer,
                 calling=request.calling_ae_title,

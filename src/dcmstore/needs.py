@@ -25,7 +25,7 @@ if sys.platform != "win32":
 PORT_ADVICE = "perhaps dcmstore is running already; else end the other program or set another `port`"
 OTHER_FILES = MAX_UNASSOCIATED + 64  # beside those of associations: silent peers, log, locks, journal, libraries
 
-_EVERY_ADDRESS = ("", "0.0.0.0", "::")  # of `bind`
+EVERY_ADDRESS = ("", "0.0.0.0", "::")  # of `bind`
 _NOBODYS = {socket.AF_INET: "192.0.2.1", socket.AF_INET6: "2001:db8::1"}  # RFC 5737, RFC 3849: for documents only
 _UNLIMITED = sys.maxsize
 
@@ -170,7 +170,7 @@ def leads_back(settings: Settings, host: str, port: int, *, looks_up: bool = Fal
 
 def _is_listened_on(host: str, bind: str, *, looks_up: bool) -> bool:
     places = _places_of(host, looks_up=looks_up)
-    if bind in _EVERY_ADDRESS:
+    if bind in EVERY_ADDRESS:
         return any(_is_here(family, place) for family, place in places)
     return host == bind or any(address_of(str(place[0])) == address_of(bind) for _, place in places)
 

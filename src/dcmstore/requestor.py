@@ -20,7 +20,6 @@ from dcmstore.ul.framing import Fragment, Framing
 from dcmstore.ul.items import ProposedContext, RoleSelection, UserInformation
 from dcmstore.ul.pdu import PDU, AAbort, AAssociateAC, AAssociateRJ, AAssociateRQ, AReleaseRQ
 
-WITH_DATA_SET = 0x0000  # Command Data Set Type: any value but 0101H (PS3.7 E.1)
 _MAX_LENGTH = 16_384  # bytes of a PDU that we receive; responses are under 1 kB
 _MAX_MESSAGE_ID = 0xFFFF  # PS3.7 E.1: US
 

@@ -102,7 +102,7 @@ class Association(requestor.Association):
             message_id=self.new_message_id(),
             affected_sop_class_uid=sop_class_uid,
             affected_sop_instance_uid=sop_instance_uid,
-            command_data_set_type=requestor.WITH_DATA_SET if data_set else command.NO_DATA_SET,
+            command_data_set_type=command.WITH_DATA_SET if data_set else command.NO_DATA_SET,
             priority=_MEDIUM if data_set else None,
         )
         self.send_command(context_id, request)

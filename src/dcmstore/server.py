@@ -206,7 +206,7 @@ class Server:
             return "max-associations is reached"
         for key, limit, whose in (
             ("max-associations-per-host", settings.max_associations_per_host, operator.attrgetter("host")),
-            ("max-associations-per-ae", settings.max_associations_per_ae, operator.attrgetter("calling")),
+            ("max-associations-per-ae", settings.max_associations_per_ae, operator.attrgetter("calling_ae_title")),
         ):
             of = whose(connection)
             if sum(whose(other) == of for other in self._associated) >= (limit or each):

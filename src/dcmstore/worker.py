@@ -131,7 +131,7 @@ class _Registry:
 
     def admit(self, connection: Served) -> str:
         number = self._numbers[connection]
-        self._telling.tell(messages.Asked(number, connection.calling))
+        self._telling.tell(messages.Asked(number, connection.calling_ae_title))
         return self._answers[number].get()
 
     def dismiss(self, connection: Served) -> None:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from dcmstore import uids
 from dcmstore.dicomdir.data_sets import encode, guarded, pydicom
-from dcmstore.dicomdir.kinds import KINDS, MEDIA_STORAGE_DIRECTORY, UPPER
+from dcmstore.dicomdir.kinds import KINDS, UPPER
 from dcmstore.storage import part10
 from dcmstore.storage.part10 import FileMeta
 
@@ -78,7 +78,7 @@ class Directory:
             key = record.key
 
     def encode(self) -> bytes:
-        meta = FileMeta(MEDIA_STORAGE_DIRECTORY, self._uid, uids.EXPLICIT_VR_LITTLE_ENDIAN)
+        meta = FileMeta(uids.MEDIA_STORAGE_DIRECTORY, self._uid, uids.EXPLICIT_VR_LITTLE_ENDIAN)
         start = part10.encode(meta) + self._identification
         records = list(self.root.below())
         offset = first = len(start) + _ROOT_HEAD.size
@@ -104,7 +104,7 @@ def decode(raw: bytes) -> Directory:
     """Follow the offsets of a DICOMDIR, whoever wrote it. Raises CannotUnderstand for what is none."""
     data_set = pydicom.dcmread(io.BytesIO(raw))
     meta = data_set.file_meta
-    if meta.MediaStorageSOPClassUID != MEDIA_STORAGE_DIRECTORY:
+    if meta.MediaStorageSOPClassUID != uids.MEDIA_STORAGE_DIRECTORY:
         raise ValueError(f"Media Storage SOP Class UID is {meta.MediaStorageSOPClassUID}")
     sequence = data_set.get_item("DirectoryRecordSequence")
     if isinstance(sequence, pydicom.dataelem.RawDataElement) and sequence.length != len(sequence.value or b""):

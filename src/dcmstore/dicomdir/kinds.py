@@ -1,6 +1,7 @@
 """SOP class -> Directory Record Type: which record refers to an object (PS3.3 F.5)."""
 
-MEDIA_STORAGE_DIRECTORY = "1.2.840.10008.1.3.10"
+from dcmstore import uids
+
 NO_PATIENT = ""
 # The records above a file's, and what tells two of a kind apart
 UPPER = {"PATIENT": "PatientID", "STUDY": "StudyInstanceUID", "SERIES": "SeriesInstanceUID"}
@@ -38,7 +39,7 @@ KINDS = {
     **dict.fromkeys((_STORAGE + number for number in ("200.", "8", "9", "10", "11", "129")), "PRIVATE"),
     # Hanging protocols, palettes, implant templates, inventories, directories: records of a file-set, not of a patient
     **dict.fromkeys((f"1.2.840.10008.5.1.4.{number}." for number in (38, 39, 43, 44, 45)), NO_PATIENT),
-    **dict.fromkeys((_STORAGE + "201.", MEDIA_STORAGE_DIRECTORY), NO_PATIENT),
+    **dict.fromkeys((_STORAGE + "201.", uids.MEDIA_STORAGE_DIRECTORY), NO_PATIENT),
 }
 
 

@@ -37,7 +37,7 @@ class CommandSet:
 
     Others are passed over.
 
-    Priority is read by nobody, but a C-STORE-RQ must have it (PS3.7 9.3.1.1): what sends to us in tests writes it.
+    Priority is read by nobody here, but a C-STORE-RQ must have it (PS3.7 9.3.1.1).
     """
 
     command_field: int

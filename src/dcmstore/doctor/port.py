@@ -22,8 +22,6 @@ OWN_TITLE = "DCMSTORE-DOCTOR"  # the AE title to call as where everybody may sen
 PATIENCE = 20.0  # seconds for each answer; a receiver on a slow share may need some
 CONNECT_PATIENCE = 3.0  # seconds for a connection within this machine
 
-_EVERY_ADDRESS = ("", "0.0.0.0", "::")  # of `bind`
-
 
 @dataclass(frozen=True, slots=True)
 class _Network:
@@ -91,7 +89,7 @@ def bind_finding(configuration: Configuration, error: ConfigurationError) -> Fin
 
 def addresses(bind: str) -> list[str]:
     """Where this machine may call who listens so, the loopback address first when it is among them."""
-    if bind not in _EVERY_ADDRESS:
+    if bind not in needs.EVERY_ADDRESS:
         try:
             return [str(socket.getaddrinfo(bind, None, type=socket.SOCK_STREAM)[0][4][0])]
         except (OSError, UnicodeError):
@@ -155,7 +153,7 @@ def _reach(settings: Settings, endpoint: Endpoint, port: int) -> Iterator[Findin
             f"port {port} is open at {' and '.join(outside)}, AE title {settings.local_ae}{secured}, for senders; "
             "whether the network between lets them through, only a sender can try"
         )
-    elif reached and endpoint.address in _EVERY_ADDRESS:
+    elif reached and endpoint.address in needs.EVERY_ADDRESS:
         yield note(f"only this machine reaches port {port}: it has no other address", "see to its network connection")
     elif reached:
         advice = "set bind= to nothing if others send"

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from dcmstore import requestor
+from dcmstore.dimse import command
 from dcmstore.dimse.command import CommandField, CommandSet
 from dcmstore.forwarding import fragments
 from dcmstore.forwarding.outgoing import Context, Outgoing
@@ -59,7 +60,7 @@ class Association(requestor.Association):
             message_id=self.new_message_id(),
             affected_sop_class_uid=outgoing.context.abstract_syntax,
             affected_sop_instance_uid=outgoing.sop_instance_uid,
-            command_data_set_type=requestor.WITH_DATA_SET,
+            command_data_set_type=command.WITH_DATA_SET,
             priority=_LOW,
         )
         self.send_command(answer.context_id, request)

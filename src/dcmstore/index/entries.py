@@ -32,7 +32,6 @@ _WANTED = frozenset((
     header.INSTANCE_NUMBER, _NUMBER_OF_STUDY_RELATED_INSTANCES,
 ))
 # fmt: on
-_MEDIA_STORAGE_DIRECTORY = "1.2.840.10008.1.3.10"
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +127,7 @@ def read(root: Root, path: str, came: Came | None = None) -> Entry:
     sop_instance_uid = values.plain(header.SOP_INSTANCE_UID) or meta.media_storage_sop_instance_uid
     if not sop_class_uid or not uids.is_uid(sop_instance_uid):
         raise CannotUnderstand("no SOP Class UID and SOP Instance UID in it")
-    if sop_class_uid == _MEDIA_STORAGE_DIRECTORY:
+    if sop_class_uid == uids.MEDIA_STORAGE_DIRECTORY:
         raise CannotUnderstand("a DICOMDIR, which is no object to store")
     came = came or Came(meta.source_ae_title, "", status.st_mtime, is_new=False)
     return Entry(

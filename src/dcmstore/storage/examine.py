@@ -11,7 +11,6 @@ from dcmstore.storage import filing, header, names, part10
 from dcmstore.storage.filing import Destination, FilingPolicy
 from dcmstore.storage.header import HeaderReader
 
-_MEDIA_STORAGE_DIRECTORY = "1.2.840.10008.1.3.10"
 _STEP = 64 * 1024  # bytes read at a time; most headers end within the first
 
 
@@ -57,7 +56,7 @@ def examine(path: str | os.PathLike[str]) -> Examined:
     sop_instance_uid = reader.text_of(header.SOP_INSTANCE_UID) or meta.media_storage_sop_instance_uid
     if not sop_class_uid or not uids.is_uid(sop_instance_uid):
         raise CannotUnderstand("no SOP Class UID and SOP Instance UID in it")
-    if sop_class_uid == _MEDIA_STORAGE_DIRECTORY:
+    if sop_class_uid == uids.MEDIA_STORAGE_DIRECTORY:
         raise NoInstance("a DICOMDIR, which is no object to store")
     transfer_syntax = meta.transfer_syntax_uid or reader.found_transfer_syntax
     return Examined(sop_class_uid, sop_instance_uid, transfer_syntax, meta.source_ae_title, start, reader.values)

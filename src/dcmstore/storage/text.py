@@ -1,6 +1,6 @@
 """bytes + Specific Character Set -> Unicode: enough of PS3.5 6.1 to name a folder.
 
-Never fails. What a designated set can't hold becomes U+FFFD, and filing.py tells such names apart by their bytes.
+Never fails. What a designated set can't hold becomes U+FFFD, and names.py tells such names apart by their bytes.
 """
 
 import contextlib

@@ -86,7 +86,7 @@ class Asked:
     """Whether a connection may be an association for this calling AE title: `Admitted` is the answer."""
 
     number: int
-    calling: str
+    calling_ae_title: str
 
 
 @dataclass(frozen=True, slots=True)

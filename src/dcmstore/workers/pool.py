@@ -44,7 +44,7 @@ class Handed:
         self.host = sockets.host_of(address)
         self.shared = shared
         self.registry = registry
-        self.calling = ""
+        self.calling_ae_title = ""
         self.stored = 0
         self.number = number
         self.serve = messages.Serve(number, address, is_secure, pool.generation_of(shared))
@@ -217,9 +217,9 @@ class Worker:
                     self.is_ready.set()
             case messages.Taken(number):
                 self.handed[number].close()
-            case messages.Asked(number, calling):
+            case messages.Asked(number, calling_ae_title):
                 handed = self.handed[number]
-                handed.calling = calling
+                handed.calling_ae_title = calling_ae_title
                 self.tell(messages.Admitted(number, handed.registry.admit(handed)))
             case messages.Dismissed(number):
                 handed = self.handed[number]
