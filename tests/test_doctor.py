@@ -28,7 +28,7 @@ from dcmstore.doctor import specimen as specimens
 from dcmstore.doctor.findings import Finding, Kind
 from dcmstore.hosts import host_rule
 from dcmstore.logs import line
-from dcmstore.service import unit
+from dcmstore.service import unit, windows_rights
 from dcmstore.settings import Settings
 from dcmstore.storage.filing import Root
 from dcmstore.ul import pdu
@@ -980,7 +980,7 @@ def test_without_a_unit_there_is_no_user(running: Running, tmp_path: Path) -> No
 # --- Windows ------------------------------------------------------------------------------------------
 
 LOCAL_SERVICE = r"NT AUTHORITY\LocalService"
-FIXED, REMOTE = 3, windows.REMOTE
+FIXED, REMOTE = 3, windows_rights.DRIVE_REMOTE
 
 
 @pytest.mark.parametrize(
