@@ -1,4 +1,4 @@
-"""The table of settings: every key of DcmStore.ini, its default, what is allowed, and the sentence that explains it.
+"""key -> default, what is allowed, and the sentence that explains it: the table of all settings of DcmStore.ini.
 
 Each field of Settings carries its key. config.py reads an ini by this table and writes the sample from it, and the
 tests hold the documentation to it.

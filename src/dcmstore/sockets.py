@@ -1,4 +1,4 @@
-"""The options that make a DICOM socket quick and exclusive, on Linux and Windows.
+"""a socket -> one that is quick and exclusive, on Linux and Windows: the options that DICOM wants.
 
 A sender writes the command PDU, then the data PDU. Its Nagle algorithm holds the second one until the first is
 acknowledged, and a receiver with default options acknowledges only after about 40 ms (200 ms on Windows). Hence

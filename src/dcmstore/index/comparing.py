@@ -64,7 +64,7 @@ class _Doubt(NamedTuple):
     due: float
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Comparer:
     """Compares whole root folders. `moved` is told of bytes that are done with, `found_good` of each good file.
 

@@ -1,4 +1,4 @@
-"""What a job is, and what does one."""
+"""a job -> done, or failed with a reason: what a job is, and what does one."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""The few things done to files, each whole or not at all, the same on Linux and Windows."""
+"""bytes -> files and their names: the few things done to them, each whole or not at all, on Linux and Windows."""
 
 import contextlib
 import ctypes

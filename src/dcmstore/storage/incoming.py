@@ -1,4 +1,4 @@
-"""The folder of temporary files in a root: objects under way, on the same disk as their destination.
+"""a root -> its folder of temporary files: objects under way, on the same disk as their destination.
 
 Each running process marks its files with a token whose lock file it holds locked. What lies there without a
 locked token was left by a process that is gone, and is removed.
