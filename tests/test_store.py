@@ -239,7 +239,9 @@ def test_a_different_data_set_is_kept_beside_the_first(store: Store, place: Path
 
 
 @pytest.mark.skipif(os.name == "nt", reason="neither pipes nor links there, but for some")
-@pytest.mark.parametrize("make", [lambda path: os.symlink("nowhere", path), os.mkfifo], ids=["link", "pipe"])
+@pytest.mark.parametrize(
+    "make", [lambda path: os.symlink("nowhere", path), lambda path: os.mkfifo(path)], ids=["link", "pipe"]
+)
 def test_a_name_that_leads_nowhere_is_taken(store: Store, place: Path, make: Callable[[Path], None]) -> None:
     place.mkdir(parents=True)
     make(place / "1.2.3.4.dcm")
