@@ -161,6 +161,7 @@ def test_a_file_that_is_too_large_fails_alone(store: Store, tmp_path: Path, monk
 def test_our_working_folders_are_not_imported(tmp_path: Path) -> None:
     write(tmp_path / "images" / ".incoming", "1.1")
     write(tmp_path / "images" / "QUARANTINE", "1.2")
+    write(tmp_path / "old" / ".incoming", "1.5")
     others = write(tmp_path / "images" / "PAT" / "QUARANTINE", "1.3"), write(tmp_path / "old" / "QUARANTINE", "1.4")
     assert importing.find_files([tmp_path], [tmp_path / "images"], pytest.fail) == [*others]
 

@@ -4,12 +4,17 @@ What holds a folder is the system's and ends with the process, however that ends
 """
 
 import contextlib
+import errno
 import os
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 from dcmstore.errors import DcmStoreError
+
+PATIENCE = 10.0  # seconds for a turn; a DICOMDIR takes under one
+PAUSE = 0.02  # seconds between two looks whether it has come
 
 
 class NotAlone(DcmStoreError):
@@ -63,10 +68,23 @@ else:
 
     @contextlib.contextmanager
     def in_turn(folder: Path) -> Iterator[None]:
-        """What several processes do in one folder, one after the other, where its disk can lock folders."""
+        """What several processes do in one folder, one after the other, where its disk can lock folders.
+
+        Raises OSError where another one does not come to an end.
+        """
+        end = time.monotonic() + PATIENCE
         with contextlib.ExitStack() as resources:
-            with contextlib.suppress(OSError):
-                _lock(folder, resources, fcntl.LOCK_EX)
+            while True:
+                try:
+                    _lock(folder, resources, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                except BlockingIOError:
+                    if time.monotonic() > end:
+                        raise OSError(errno.EAGAIN, "another program has locked it", str(folder)) from None
+                    time.sleep(PAUSE)
+                    continue
+                except OSError:  # one that may not be listed, or shares that lock none
+                    pass
+                break
             yield
 
     def _lock(folder: Path, resources: contextlib.ExitStack, operation: int) -> None:

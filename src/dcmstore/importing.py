@@ -74,7 +74,8 @@ def find_files(folders: Iterable[Path], roots: Iterable[Path], unreadable: Calla
             found.append(folder)
             continue
         for parent, below, files in os.walk(folder, onerror=unreadable):
-            ours = names.OUR_FOLDERS if Path(parent).resolve() in resolved_roots else ()
+            # What is under way is nobody's yet, whichever receiver it comes to.
+            ours = names.OUR_FOLDERS if Path(parent).resolve() in resolved_roots else (names.INCOMING,)
             below[:] = sorted(name for name in below if name not in ours)
             for path in (Path(parent, name) for name in below):
                 if path.is_symlink() and not any(path.resolve().is_relative_to(one.resolve()) for one in folders):

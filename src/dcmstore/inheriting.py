@@ -1,11 +1,13 @@
 """what root makes -> who has the folder that it is made in: else a receiver that is not root can't go on with it.
 
-`sudo dcmstore import`, or a receiver that was tried as root, would leave folders that the service can't write to.
+`sudo dcmstore import`, or a receiver that was tried as root, would leave folders that the service can't write to. Who
+has the folder may change it at any moment, so it is opened once, and nothing is given away but what was made in that.
 """
 
 import contextlib
 import os
 import sys
+from collections.abc import Iterator
 from typing import NamedTuple
 
 
@@ -14,8 +16,8 @@ class Heir(NamedTuple):
     group: int
 
 
-def heir_of(folder: str) -> Heir | None:
-    """Who has a folder; None where what is made in it belongs to the right one anyway. Raises OSError."""
+def heir_of(folder: str | int) -> Heir | None:
+    """Who has a folder, or an open one; None where what is made in it is the right one's anyway. Raises OSError."""
     if sys.platform == "win32" or os.geteuid() != 0:
         return None
     status = os.stat(folder)
@@ -29,14 +31,53 @@ def give(descriptor: int, heir: Heir | None) -> None:
             os.fchown(descriptor, *heir)
 
 
+def create(path: str, flags: int, mode: int) -> int:
+    """As os.open with flags that make a new file; it belongs to who has the folder that it is in."""
+    if sys.platform == "win32" or heir_of(os.path.dirname(path) or ".") is None:
+        return os.open(path, flags, mode)
+    with _folder_of(path) as (folder, name):
+        descriptor = os.open(name, flags, mode, dir_fd=folder)
+        give(descriptor, heir_of(folder))
+    return descriptor
+
+
+def append(path: str, flags: int, mode: int) -> int:
+    """As os.open with flags for a file that is made where it is not there; a new one belongs as in `create`.
+
+    Whoever else has the folder could make root write elsewhere by a link, so none is followed there.
+    """
+    if sys.platform == "win32" or heir_of(os.path.dirname(path) or ".") is None:
+        return os.open(path, flags, mode)
+    try:
+        return create(path, flags | os.O_CREAT | os.O_EXCL, mode)
+    except FileExistsError:
+        return os.open(path, (flags & ~os.O_CREAT) | os.O_NOFOLLOW)
+
+
 def make_folder(path: str) -> None:
     """As os.mkdir; it belongs to who has the folder that it is in."""
-    os.mkdir(path)
-    heir = heir_of(os.path.dirname(path) or ".")
-    if sys.platform == "win32" or heir is None:
+    if sys.platform == "win32" or heir_of(os.path.dirname(path) or ".") is None:
+        os.mkdir(path)
         return
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    with _folder_of(path) as (folder, name):
+        os.mkdir(name, dir_fd=folder)
+        heir = heir_of(folder)
+        if heir is not None:
+            made = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=folder)
+            give(made, heir)
+            os.close(made)
+
+
+@contextlib.contextmanager
+def _folder_of(path: str) -> Iterator[tuple[int, str]]:
+    """The folder that a path lies in, open, and its name in there. What is raised names the path."""
+    parent, name = os.path.split(path)
     try:
-        give(descriptor, heir)
-    finally:
-        os.close(descriptor)
+        folder = os.open(parent or ".", os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            yield folder, name
+        finally:
+            os.close(folder)
+    except OSError as error:
+        error.filename = path
+        raise

@@ -139,10 +139,8 @@ class FileSink:
 
     def _opened(self) -> FileIO:
         _require_file(self._path)
-        file = FileIO(self._path, "a", opener=lambda path, flags: os.open(path, flags, self._mode))
+        file = FileIO(self._path, "a", opener=lambda path, flags: inheriting.append(path, flags, self._mode))
         self._size = file.tell()
-        if self._size == 0:
-            inheriting.give(file.fileno(), inheriting.heir_of(os.fspath(self._path.parent)))
         self._is_torn = self._size > 0 and _ends_within_a_line(self._path)
         return file
 

@@ -83,7 +83,7 @@ def test_a_line_that_is_no_forward_is_refused(line: str) -> None:
         peers.forward_line(line)
 
 
-@pytest.mark.parametrize("line", ["PACS, QA", "PACS@h:104, QA@g:104", "PACS@h:104; QA@g:104", "A@h:1 B@g:2"])
+@pytest.mark.parametrize("line", ["PACS, QA", "PACS@h:104, QA@g:104", "PACS@h:104; QA@g:104", "A@h:1 MY AE@g:2"])
 def test_a_line_names_one_peer_only(line: str) -> None:
     with pytest.raises(NotAllowed, match="is more than one peer; allowed is one, and as many lines as there are peers"):
         peers.forward_line(line)

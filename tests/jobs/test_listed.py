@@ -159,7 +159,7 @@ def test_what_is_not_in_the_ini_any_more_is_told_and_can_be_dropped(filled: Queu
     assert run("hooks", drop=queue_listing.GONE) == (0, "2 dropped\n", "")
     assert run("queue", drop=queue_listing.GONE) == (0, "1 dropped\n", "")
     assert sorted(next_keys(filled)) == ["1", "4", "c"]
-    assert run("hooks", drop=queue_listing.GONE) == (1, "", "dcmstore: the ini names the target of every job\n")
+    assert run("hooks", drop=queue_listing.GONE) == (1, "", "dcmstore: of no job is the target missing in the ini\n")
 
 
 @pytest.mark.parametrize("chosen", [2, queue_listing.ALL])

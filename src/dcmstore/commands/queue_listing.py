@@ -97,7 +97,7 @@ def _answer(opened: "Queue", options: argparse.Namespace, settings: Settings, *,
         return _told(overview.retry(opened, targets, options.retry or None, time.time()), "to be tried now")
     if options.drop == GONE:
         gone = [target for target in targets if _is_in(in_ini, target.kind, target.name) is False]
-        return _told(overview.drop_all(opened, gone), "dropped", "the ini names the target of every job")
+        return _told(overview.drop_all(opened, gone), "dropped", "of no job is the target missing in the ini")
     if options.drop == ALL:
         return _told(overview.drop_dead(opened, targets), "dropped", "no job was given up; one that waits has a number")
     if options.drop is not None:

@@ -78,7 +78,7 @@ def _write(path: Path, ini: Path, known: Users) -> None:
         else:
             like_ini = Ownership.of(os.fspath(ini))
             ownership = replace(like_ini, mode=like_ini.mode & NEW_MODE)
-        files.write_whole(os.path.realpath(path), known.lines().encode(), ownership)
+        files.write_whole(os.fspath(path), known.lines().encode(), ownership)
     except OSError as error:
         advice = "; use sudo, so that it stays its owner's" if error.errno == errno.EPERM else ""
         raise ConfigurationError(f"{path}: can't be written: {reason_of(error)}{advice}") from None

@@ -55,7 +55,7 @@ def _plan_of(asked: Asked) -> Plan:
 
     job = asked.job()  # which takes a while where it is large, and nobody else can write in a transaction
     question = rows.waiting_keys(commitment.JOB_KIND, job.target, job.order)
-    count = rows.count_of(commitment.JOB_KIND, job.target)
+    count = rows.waiting_count(commitment.JOB_KIND, job.target)
 
     def chosen(waiting: Iterable[str]) -> Job:
         is_free = all(key == job.key or Asked.is_key_of_duplicate(key) for key in waiting)
@@ -63,9 +63,13 @@ def _plan_of(asked: Asked) -> Plan:
 
     def plan(connection: Connection) -> list[Job]:
         if connection.execute(count).scalar_one() >= MAX_OF_ONE:
-            raise TooMany(f"{MAX_OF_ONE} requests of {job.target} wait; `dcmstore queue` shows why, and drops them")
+            raise TooMany(
+                f"{MAX_OF_ONE} requests of {job.target} wait; `dcmstore queue` shows why, and drops one by its number"
+            )
         if size_of(connection) >= MAX_QUEUE:
-            raise TooMany(f"the queue has {MAX_QUEUE} bytes; `dcmstore queue` shows what waits, and drops it")
+            raise TooMany(
+                f"the queue has {MAX_QUEUE} bytes; `dcmstore queue` shows what waits, and drops a job by its number"
+            )
         return [chosen(connection.execute(question).scalars())]
 
     return plan

@@ -17,7 +17,7 @@ PEERS_ALLOWED = f"{PEER_ALLOWED}, separated by commas, an AE title once, or noth
 FORWARD_ALLOWED = f"AE@host:port or an AE title of peers=, behind a rule or none; a rule is {RULE_ALLOWED}"
 
 _HOST_ALLOWED = "one address, one of IPv6 in brackets, or a host name"
-_SEVERAL = re.compile(r"@\S+:\d+\s+\S+@")  # with nothing but a blank between them
+_SEVERAL = re.compile(r"@\S+:\d+\s.*@")  # with nothing but a blank between them
 _port, _PORT_ALLOWED = values.number(1, 65535)
 
 _Parsed = TypeVar("_Parsed")

@@ -164,6 +164,9 @@ class Indexer:
         Call it when nothing calls `add` any more. One that was never wanted makes no database.
         """
         if self._thread.ident is None and not len(self._notes):
+            if self._token:  # nothing has come since that end
+                with contextlib.suppress(OSError):
+                    self._mark.set(self._token)
             return True
         self._deadline = time.monotonic() + timeout
         self._is_closing.set()

@@ -105,10 +105,11 @@ def waiting_keys(kind: str, target: str, order: str) -> Select[Any]:
     return select(jobs.c.key).select_from(jobs.join(targets)).where(of_target, of_order)
 
 
-def count_of(kind: str, target: str) -> Select[Any]:
-    """How many jobs of a target stand in the queue, whatever has become of them."""
+def waiting_count(kind: str, target: str) -> Select[Any]:
+    """How many jobs of a target wait, or are being done."""
     of_target = and_(targets.c.kind == kind, targets.c.name == clean(target))
-    return select(func.count()).select_from(jobs.join(targets)).where(of_target)
+    waits = jobs.c.state.in_((NEXT, BEHIND))
+    return select(func.count()).select_from(jobs.join(targets)).where(of_target, waits)
 
 
 def is_still(job: Queued) -> Any:

@@ -73,6 +73,11 @@ def create(path: str) -> int:
     return os.open(path, _NEW, FILE_MODE)
 
 
+def create_for_heir(path: str) -> int:
+    """As `create`; what root makes belongs to who has the folder."""
+    return inheriting.create(path, _NEW, FILE_MODE)
+
+
 def write_all(descriptor: int, buffers: Sequence[Buffer]) -> None:  # hot: bench
     """Write the buffers one behind the other, in one call where the system can."""
     written = os.writev(descriptor, buffers) if _HAS_WRITEV else 0
@@ -254,13 +259,11 @@ def write_whole(path: str, content: bytes, ownership: Ownership | None = None) -
     temporary = path + ".new"
     with contextlib.suppress(FileNotFoundError):  # a crash left it
         os.unlink(temporary)
-    descriptor = create(temporary)
+    descriptor = create(temporary) if ownership is not None else create_for_heir(temporary)
     try:
         try:
             if ownership is not None:  # while it is empty: nobody reads it whom the old one kept out
                 ownership.give(descriptor)
-            else:
-                inheriting.give(descriptor, inheriting.heir_of(os.path.dirname(path) or "."))
             write_all(descriptor, [content])
             os.fsync(descriptor)
         finally:

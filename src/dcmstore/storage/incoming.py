@@ -117,10 +117,7 @@ class IncomingFolder:
             raise
 
     def _create(self, path: str) -> int:
-        descriptor = files.create(path)
-        if self._heir is not None:
-            inheriting.give(descriptor, self._heir)
-        return descriptor
+        return files.create(path) if self._heir is None else files.create_for_heir(path)
 
     def _new_path(self) -> str:
         return os.path.join(self.path, f"{self._token}-{next(self._numbers):x}.part")
