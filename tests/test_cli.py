@@ -23,7 +23,7 @@ from dcmstore.settings import KEYS, Settings
 from dcmstore.storage import files
 from dcmstore.storage.filing import Root
 from tests.certificates import DAY, Authority
-from tests.support import Peer, data_set, store_request, wait_until
+from tests.support import Peer, data_set, element, store_request, wait_until
 
 COMMAND = [sys.executable, "-m", "dcmstore"]
 
@@ -127,6 +127,17 @@ def test_output_that_nobody_reads_is_no_error_to_tell(folder: Path) -> None:
     done = subprocess.run([*COMMAND, "check"], cwd=folder, stdout=writer, stderr=subprocess.PIPE, text=True)
     os.close(writer)
     assert (done.returncode, done.stderr) == (1, "")
+
+
+@pytest.mark.skipif(os.name == "nt", reason="there names are no bytes")
+def test_a_name_that_the_environment_can_not_write_is_one_line(folder: Path) -> None:
+    path = folder / "object"
+    character_set = element(0x0008, 0x0005, "CS", b"ISO_IR 100")
+    path.write_bytes(character_set + data_set(patient_id="M\u00fcller".encode("latin-1")))
+    environment = {**os.environ, "LC_ALL": "POSIX", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    done = subprocess.run([*COMMAND, "where", "object"], cwd=folder, env=environment, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert re.fullmatch(r"dcmstore: '\S+M\\xfcller' can't be written in ascii, .*; set PYTHONUTF8=1, .*\n", done.stderr)
 
 
 def test_two_receivers_do_not_share_a_folder(process: subprocess.Popen[str], folder: Path) -> None:

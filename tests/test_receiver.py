@@ -1,8 +1,10 @@
 """A receiver under its host: it starts, reloads and stops as it is asked to, and says so."""
 
+import contextlib
 import errno
 import os
 import socket
+import sqlite3
 import stat
 from collections.abc import Iterator
 from pathlib import Path
@@ -146,10 +148,30 @@ def test_nothing_is_made_for_settings_that_are_refused(running: Running) -> None
     running.reload()
     running.stop()
     assert running.logged("config.not_reloaded")
+    assert not running.logged("config.warning")
     assert not [
         path.name for path in running.folder.iterdir() if path.name.startswith(("DcmStore.index", "DcmStore.q"))
     ]
     assert not list(running.folder.rglob("DICOMDIR"))
+
+
+def test_what_was_refused_once_is_made_when_it_can_be(running: Running) -> None:
+    port = free_port()
+    running.configure(port=port)
+    running.start()
+    running.configure(port=port, index=1, dicomdir=1, hook_timeout=7, bind="192.0.2.1")
+    running.reload()
+    running.configure(port=port, index=1, dicomdir=1)
+    running.reload()
+    with Peer(port) as peer:
+        peer.associate()
+        assert peer.store(data_set()).status == 0
+        peer.release()
+    running.stop()
+    assert not running.logged("config.warning")
+    assert list(running.folder.rglob("DICOMDIR"))
+    with contextlib.closing(sqlite3.connect(running.folder / "DcmStore.index")) as index:
+        assert index.execute("SELECT count(*) FROM instances").fetchone() == (1,)
 
 
 def test_a_port_that_is_taken_keeps_the_one_from_before(running: Running) -> None:

@@ -286,6 +286,21 @@ def test_a_root_that_holds_files_is_left_alone(ini: Path) -> None:
     assert [line for line in found.advice if line.endswith(f": sudo chown -R dcmstore: {images}")]
 
 
+def test_a_folder_that_hooks_copy_to_is_opened_or_what_would_do_is_told(ini: Path, tmp_path: Path) -> None:
+    own, other = ini.parent / "copies", tmp_path / "other" / "copies"
+    for folder in (own, other.parent, other):
+        folder.mkdir()
+        folder.chmod(0o700)
+    ini.write_text(f"index= 1\non-stored= copy to {own}\non-stored= copy to {other}\n")
+    found = missing(ini)
+    assert ("chmod", "g+rwx", str(own)) in found.commands
+    assert ("chmod", "g+rwx,+t", str(ini.parent)) in found.commands
+    do = f"sudo chgrp dcmstore {other} && sudo chmod g+rwx {other}"
+    assert f"the user dcmstore can't copy into {other}: {do}" in found.advice
+    unit_hides = unit.is_hidden(other.parent)
+    assert unit_hides or [line for line in found.advice if f"can't pass through {other.parent}: " in line]
+
+
 def test_a_folder_with_other_things_is_not_opened(ini: Path) -> None:
     (ini.parent / "thesis.odt").touch()
     found = missing(ini)

@@ -243,6 +243,7 @@ class _Receiver:
     def _follow_up_for(self, reading: Reading) -> FollowUp | None:
         """What follows a store, if an index is wanted: made once, for it is one database."""
         if not reading.settings.index:
+            wiring.forget_that_index_is_whole(reading.configuration)
             return None
         from dcmstore import follow_up  # which is much to load, so only where it is wanted
 

@@ -308,6 +308,14 @@ def index_roots(settings: Settings) -> "list[IndexedRoot]":
     ]
 
 
+def forget_that_index_is_whole(configuration: Configuration) -> None:
+    """What is stored without the index, it will lack: who keeps it next is to look for that."""
+    from dcmstore.index import mark
+
+    with contextlib.suppress(OSError):  # nothing is there, or it can't be written any more, by nobody
+        mark.of(str(index_path_of(configuration))).take()
+
+
 @contextlib.contextmanager
 def indexer(
     configuration: Configuration,

@@ -6,6 +6,7 @@ import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -22,7 +23,7 @@ from dcmstore.storage import part10
 from dcmstore.storage.part10 import FileMeta
 from tests.hosted import Running
 from tests.index.support import EXPLICIT, image, locked, rows
-from tests.support import CT, Peer, wait_until
+from tests.support import CT, Peer, free_port, wait_until
 
 PROJECT = Path(__file__).parents[2]
 COMMAND = [sys.executable, "-m", "dcmstore"]
@@ -95,6 +96,33 @@ def test_what_was_received_is_indexed_with_its_sender(received: Running) -> None
         ("PAT2/7/3/1.2.3.dcm", "PEER", "127.0.0.1", EXPLICIT),
     ]
     assert received.exit_code == 0
+    assert (received.folder / "DcmStore.index-clean").exists()
+
+
+def test_what_comes_while_there_is_no_index_is_caught_up(received: Running, run: Run) -> None:
+    without, again = Running(received.folder), Running(received.folder)
+    without.configure(index=0, port=(port := free_port()))
+    without.start()
+    send_to(port, "1.2.8")
+    without.stop()
+    (received.folder / "more").mkdir()
+    (received.folder / "more" / "1").write_bytes(
+        (received.folder / "images/PAT1/7/3/1.2.1.dcm").read_bytes().replace(b"1.2.1\0", b"1.2.9\0")
+    )
+    again.configure(index=1)
+    again.start()
+    wait_until(lambda: len(rows(index_of(received))) == 4)
+    again.stop()
+    assert (received.folder / "DcmStore.index-clean").exists()
+    received.configure(index=0)
+    assert run("import", str(received.folder / "more"))[0] == 0
+    assert not (received.folder / "DcmStore.index-clean").exists()
+
+
+def test_a_start_that_fails_leaves_the_index_whole(received: Running) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        received.configure(index=1, port=other.getsockname()[1])
+        assert receiver.run(received.folder / "DcmStore.ini", received.host, with_console=False) == 1
     assert (received.folder / "DcmStore.index-clean").exists()
 
 
@@ -425,6 +453,12 @@ def test_a_manifest_into_a_pipe_or_link_leaves_that_in_place(received: Running, 
     assert os.read(reader, 100_000) == plain.read_bytes() != b""
     os.close(reader)
     assert pipe.is_fifo() and link.is_symlink()
+
+
+@pytest.mark.skipif(not Path("/dev/full").is_char_device(), reason="no disk here that is always full")
+def test_a_manifest_on_a_full_disk_is_told(received: Running, run: Run) -> None:
+    code, _, told = run("verify", "--manifest", "/dev/full")
+    assert (code, told) == (2, "dcmstore: --manifest /dev/full: can't be written: No space left on device\n")
 
 
 def test_a_manifest_that_can_not_be_written_is_told(received: Running, run: Run) -> None:

@@ -72,6 +72,7 @@ def _updater(configuration: Configuration, log: Log) -> contextlib.AbstractConte
 def _index(configuration: Configuration, log: Log) -> contextlib.AbstractContextManager[FileIndex | None]:
     """What is not in it when this ends early, is when it is begun again."""
     if not configuration.settings.index:
+        wiring.forget_that_index_is_whole(configuration)
         return contextlib.nullcontext()
     return wiring.indexer(configuration, log, lambda: configuration.settings, keeps_whole=False)
 

@@ -7,7 +7,7 @@ import stat
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING, TypeAlias
 
 from dcmstore import index, needs, wiring
 from dcmstore.errors import ConfigurationError, reason_of
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from dcmstore.index.database import Database
     from dcmstore.index.entries import Root
 
+_Enter: TypeAlias = Callable[[str, str], None]  # takes a path, and the digest of the file
+
 
 def command(options: argparse.Namespace) -> int:
     configuration = needs.read(options.config)
@@ -27,11 +29,11 @@ def command(options: argparse.Namespace) -> int:
     needs.note_idle_index(configuration)
     wiring.apply_permissions(configuration.settings)
     roots = wiring.index_roots(configuration.settings)
-    with wiring.index_opened(configuration) as database, _manifest(options.manifest) as manifest:
-        return _verify(database, roots, manifest, is_quick=options.quick)
+    with wiring.index_opened(configuration) as database, _manifest(options.manifest) as enter:
+        return _verify(database, roots, enter, is_quick=options.quick)
 
 
-def _verify(database: "Database", roots: "Sequence[Root]", manifest: TextIO | None, *, is_quick: bool) -> int:
+def _verify(database: "Database", roots: "Sequence[Root]", enter: _Enter | None, *, is_quick: bool) -> int:
     from tqdm import tqdm
 
     from dcmstore.index.comparing import Comparer
@@ -45,7 +47,7 @@ def _verify(database: "Database", roots: "Sequence[Root]", manifest: TextIO | No
             print(f"dcmstore: {root.name}: is empty; is its disk there?", file=sys.stderr)
     size = sum(totals[root.name][1] for root in roots if root.name in totals)
     with tqdm(total=size, unit="B", unit_scale=True, disable=None) as bar:
-        comparer = Comparer(database, bar.update, is_quick, _entering(manifest) if manifest else None)
+        comparer = Comparer(database, bar.update, is_quick, enter)
         for finding in comparer.compare(roots):
             bar.write(_line(finding))
     print(_summary(comparer.comparison))
@@ -69,38 +71,54 @@ def _summary(comparison: "Comparison") -> str:
 # --- the manifest --------------------------------------------------------------------------------
 
 
-def _entering(manifest: TextIO) -> Callable[[str, str], None]:
-    """Writes a line as sha256sum does, for `sha256sum -c` to read."""
-
-    def enter(path: str, digest: str) -> None:
-        name = wiring.as_written(path)
-        if os.name == "nt":
-            name = Path(name).as_posix()
-        escaped = name.replace("\\", "\\\\").replace("\n", "\\n").replace("\r", "\\r")
-        mark = "" if escaped == name else "\\"
-        manifest.write(f"{mark}{digest}  {escaped}\n")
-
-    return enter
-
-
 @contextlib.contextmanager
-def _manifest(path: Path | None) -> Iterator[TextIO | None]:
-    """A file for the manifest, which has its name when it is whole; a device, pipe or link is written to as it is."""
+def _manifest(path: Path | None) -> Iterator[_Enter | None]:
+    """What enters a path and a digest. The manifest has its name when it is whole.
+
+    A device, pipe or link is written to as it is.
+    """
     if path is None:
         yield None
         return
     is_plain = not os.path.lexists(path) or stat.S_ISREG(os.lstat(path).st_mode)
     unfinished = path.with_name(path.name + ".new") if is_plain else path
-    try:
-        with open(unfinished, "w", encoding="utf-8", newline="\n") as file:
-            yield file
+    with contextlib.ExitStack() as resources:
+        with _told(path):
+            file = open(unfinished, "w", encoding="utf-8", newline="\n")  # noqa: SIM115  closed below
         if is_plain:
-            os.replace(unfinished, path)
-    except BrokenPipeError:  # that of standard output
-        raise
+            resources.callback(_quietly, unfinished.unlink)
+        resources.callback(_quietly, file.close)
+
+        def enter(stored: str, digest: str) -> None:
+            with _told(path):
+                file.write(_checked_line(stored, digest))
+
+        yield enter
+        with _told(path):
+            file.close()
+            if is_plain:
+                os.replace(unfinished, path)
+
+
+@contextlib.contextmanager
+def _told(path: Path) -> Iterator[None]:
+    """Around what is done to the manifest, and to nothing else: standard output has its own faults."""
+    try:
+        yield
     except OSError as error:
         raise ConfigurationError(f"--manifest {path}: can't be written: {reason_of(error)}") from None
-    finally:
-        if is_plain:
-            with contextlib.suppress(OSError):
-                unfinished.unlink()
+
+
+def _quietly(call: Callable[[], object]) -> None:
+    with contextlib.suppress(OSError):  # it is done already, or was told
+        call()
+
+
+def _checked_line(path: str, digest: str) -> str:
+    """As sha256sum writes it, for `sha256sum -c` to read."""
+    name = wiring.as_written(path)
+    if os.name == "nt":
+        name = Path(name).as_posix()
+    escaped = name.replace("\\", "\\\\").replace("\n", "\\n").replace("\r", "\\r")
+    mark = "" if escaped == name else "\\"
+    return f"{mark}{digest}  {escaped}\n"

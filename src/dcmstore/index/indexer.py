@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeAlias
 from dcmstore.errors import CannotUnderstand, DcmStoreError, reason_of
 from dcmstore.index import entries, mark
 from dcmstore.index.entries import Came, Entry, Root
-from dcmstore.index.mark import Mark
 from dcmstore.index.notes import MAX_NOTES, Note, Notes, Unread
 
 if TYPE_CHECKING:
@@ -126,7 +125,7 @@ class Indexer:
         self._failures = 0
         self._told = ""
         self._made = ""  # which database it was
-        self._mark = Mark(path + "-clean")
+        self._mark = mark.of(path)
         self._token = ""
         if keeps_whole:
             with contextlib.suppress(OSError):  # then the database can't be written either, and says so

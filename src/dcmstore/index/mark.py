@@ -40,5 +40,10 @@ class Mark:
             os.unlink(self._path)
 
 
+def of(database_path: str) -> Mark:
+    """The one of a database."""
+    return Mark(database_path + "-clean")
+
+
 def new_token() -> str:
     return secrets.token_hex(16)

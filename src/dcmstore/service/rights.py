@@ -88,6 +88,7 @@ class _Need:
     wanted: int
     mode: str
     words: str
+    instead: str = ""  # what to do where the group can't be allowed
 
 
 @dataclass(slots=True)
@@ -157,7 +158,8 @@ def _needs(configuration: Configuration) -> Iterator[_Need]:
     folder, *named = unit.read_paths(configuration)
     if unit.writes_beside_ini(configuration.settings):
         # `t`: the service makes and puts aside its log there, and can't put another ini in the place of this one.
-        yield _Need(folder, READ | WRITE | PASS, "g+rwx,+t", "write the log into")
+        instead = "put DcmStore.ini into a folder of its own, or set logfile= 0, dicomdir= 0, index= 0 and audit= off"
+        yield _Need(folder, READ | WRITE | PASS, "g+rwx,+t", "write log, index and queue into", instead)
     else:
         yield _Need(folder, READ | PASS, "g+rx", "read")
     for copies in unit.copy_folders(configuration.settings):
@@ -170,7 +172,9 @@ def _needs(configuration: Configuration) -> Iterator[_Need]:
 
 def _passes(configuration: Configuration, program: unit.Program) -> Iterator[_Need]:
     """Folders on the way. Those that the unit hides are passed in another way: it lets in what lies in them."""
-    places = {*wiring.roots_of(configuration.settings).values(), *unit.read_paths(configuration), *program.folders}
+    settings = configuration.settings
+    data = (*wiring.roots_of(settings).values(), *unit.copy_folders(settings))
+    places = {*data, *unit.read_paths(configuration), *program.folders}
     own = unit.folder_of(configuration)
     for folder in sorted({parent for place in places for parent in place.parents} - {own}):
         if folder.is_dir() and (own in folder.parents or not unit.is_hidden(folder)):
@@ -179,7 +183,8 @@ def _passes(configuration: Configuration, program: unit.Program) -> Iterator[_Ne
 
 def _foreign(configuration: Configuration) -> list[Path]:
     """What lies beside the ini and has nothing to do with dcmstore."""
-    named = [*wiring.roots_of(configuration.settings).values(), *unit.read_paths(configuration)]
+    settings = configuration.settings
+    named = [*wiring.roots_of(settings).values(), *unit.copy_folders(settings), *unit.read_paths(configuration)]
     ours = {configuration.path.absolute(), *(place for path in named for place in (path, *path.parents))}
     beside = unit.folder_of(configuration).iterdir()
     return sorted(path for path in beside if path not in ours and not any(map(path.match, _OWN_NAMES)))
@@ -196,8 +201,8 @@ def _open(rights: Rights, need: _Need, account: Account) -> None:
 
 def _advise(rights: Rights, need: _Need, account: Account) -> None:
     about = f"the user {account.name} can't {need.words} {need.path}"
-    if need.wanted & WRITE:
-        do = "put DcmStore.ini into a folder of its own, or set logfile= 0, dicomdir= 0 and audit= off"
+    if need.instead:
+        do = need.instead
     elif need.wanted == PASS:
         do = _sudo("chmod", "o+x", str(need.path))
     else:
