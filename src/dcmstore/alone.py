@@ -58,12 +58,9 @@ else:
     @contextlib.contextmanager
     def held(folder: Path) -> Iterator[None]:
         """Keep other receivers out of the folder. Raises NotAlone."""
-        with contextlib.ExitStack() as resources:
-            with contextlib.suppress(OSError):  # a folder that may not be listed, and shares that lock none
-                try:
-                    _lock(folder, resources, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                except BlockingIOError:
-                    raise NotAlone(folder) from None
+        with _opened(folder) as descriptor:
+            if not _lock(descriptor):
+                raise NotAlone(folder)
             yield
 
     @contextlib.contextmanager
@@ -73,21 +70,32 @@ else:
         Raises OSError where another one does not come to an end.
         """
         end = time.monotonic() + PATIENCE
-        with contextlib.ExitStack() as resources:
-            while True:
-                try:
-                    _lock(folder, resources, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                except BlockingIOError:
-                    if time.monotonic() > end:
-                        raise OSError(errno.EAGAIN, "another program has locked it", str(folder)) from None
-                    time.sleep(PAUSE)
-                    continue
-                except OSError:  # one that may not be listed, or shares that lock none
-                    pass
-                break
+        with _opened(folder) as descriptor:
+            while not _lock(descriptor):
+                if time.monotonic() > end:
+                    raise OSError(errno.EAGAIN, "another program has locked it", str(folder))
+                time.sleep(PAUSE)
             yield
 
-    def _lock(folder: Path, resources: contextlib.ExitStack, operation: int) -> None:
-        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-        resources.callback(os.close, descriptor)
-        fcntl.flock(descriptor, operation)
+    @contextlib.contextmanager
+    def _opened(folder: Path) -> Iterator[int]:
+        """-1 where it may not be listed."""
+        descriptor = -1
+        with contextlib.suppress(OSError):
+            descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            yield descriptor
+        finally:
+            if descriptor >= 0:
+                os.close(descriptor)
+
+    def _lock(descriptor: int) -> bool:
+        """Lock a folder until it is closed; false where another has, true where nobody can."""
+        if descriptor >= 0:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return False
+            except OSError:  # a share that locks no folders
+                pass
+        return True
