@@ -22,6 +22,7 @@ from dcmstore import alone, dicomdir, uids
 from dcmstore.dicomdir import Updated, Updater, journal, records, update
 from dcmstore.dicomdir.updater import PATIENCE, QUIET, REST, RETRY
 from dcmstore.storage import files, part10
+from dcmstore.storage.header import DEFLATED
 from tests.support import CT, XRAY_DOSE_SR
 
 pydicom = pytest.importorskip("pydicom")
@@ -839,8 +840,9 @@ def test_two_processes_take_turns_at_one_directory(tmp_path: Path) -> None:
     assert leaves(folder).keys() == set(names)
 
 
+@pytest.mark.parametrize("syntax", sorted(DEFLATED))
 def test_of_a_large_deflated_object_no_more_is_held_than_is_read(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, syntax: str
 ) -> None:
     monkeypatch.setattr(records, "MAX_INFLATED", 100_000)
     path = Path(stored(tmp_path, "IM1"))
@@ -848,7 +850,7 @@ def test_of_a_large_deflated_object_no_more_is_held_than_is_read(
         meta, data_set = part10.read(file), file.read()
     packer = zlib.compressobj(0, wbits=-zlib.MAX_WBITS)  # which packs nothing
     packed = packer.compress(data_set + bytes(30_000_000)) + packer.flush()
-    path.write_bytes(part10.encode(replace(meta, transfer_syntax_uid=uids.DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN)) + packed)
+    path.write_bytes(part10.encode(replace(meta, transfer_syntax_uid=syntax)) + packed)
     tracemalloc.start()
     update(str(tmp_path), [str(path)])
     _, peak = tracemalloc.get_traced_memory()

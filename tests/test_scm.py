@@ -130,6 +130,19 @@ def test_the_service_gets_rights_on_its_folders_only(windows: Windows, manager: 
     ]
 
 
+def test_it_may_write_into_the_folders_that_hooks_copy_to(windows: Windows, manager: WindowsManager, ini: Path) -> None:
+    copies = ini.parent.parent / "copies"
+    add_line(ini, f"on-stored= [modality=CT] copy to {copies}")
+    install(manager, ini)
+    assert granted(copies, "(OI)(CI)(M)") in windows.changes
+
+
+def test_with_an_index_it_may_write_beside_the_ini(windows: Windows, manager: WindowsManager, ini: Path) -> None:
+    add_line(ini, "logfile= 0\nindex= 1")
+    install(manager, ini)
+    assert granted(ini.parent, "(OI)(NP)(M)") in windows.changes
+
+
 def test_without_a_log_it_may_only_read_beside_the_ini(windows: Windows, manager: WindowsManager, ini: Path) -> None:
     add_line(ini, "logfile= 0")
     install(manager, ini)

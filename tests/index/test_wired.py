@@ -488,3 +488,8 @@ def test_a_root_in_a_root_is_known_as_its_own(place: Running) -> None:
     settings = receiver.config.read(place.folder / "DcmStore.ini").settings
     outer, inner = wiring.index_roots(settings)
     assert outer.without == (inner.system,)
+
+
+def test_what_is_no_text_finds_nothing(received: Running, run: Run) -> None:
+    for name in ("--patient", "--name", "--ae"):
+        assert run("list", name, "\udcff*") == (1, "", "dcmstore: nothing was found\n")
