@@ -33,6 +33,12 @@ property() { systemctl show --property "$1" --value $UNIT; }
 restarted() { [ "$(property NRestarts)" = "$1" ] && [ "$(property ActiveState)" = active ]; }
 set_key() { sed -i "s|^$1=.*|$1= $2|" "$INI"; }
 
+# another FILE PATIENT: an object of its own
+another() {
+    cp /test/CT_small.dcm "$1"
+    dcmodify --no-backup --gen-inst-uid --modify "PatientID=$2" "$1"
+}
+
 # What `delete` has to leave as it was
 footprint() {
     cat /etc/passwd /etc/group
@@ -121,6 +127,29 @@ life() {
     storescu 127.0.0.1 104 /test/inside.sh >/dev/null 2>&1 || true
     python3 -c 'import socket; s = socket.create_connection(("127.0.0.1", 104)); s.send(b"GET / HTTP/1.1\r\n"); s.recv(9)'
     expect 0 journalctl --unit $UNIT --output cat --priority warning --lines 1 --no-pager
+
+    echo "=== an index, a hook that copies, and what root imports beside the service"
+    mkdir -m 0770 /srv/copies
+    chgrp dcmstore /srv/copies
+    set_key logfile 0
+    set_key index 1
+    echo 'on-stored= copy to /srv/copies' >>"$INI"
+    expect 0 dcmstore service install --config "$INI"
+    expect 0 dcmstore service stop
+    expect 0 dcmstore service start
+    another /tmp/two.dcm PAT2
+    expect 0 storescu 127.0.0.1 104 /tmp/two.dcm
+    until_true sh -c 'find /srv/copies -name "*.dcm" | grep -q .'
+    expect 0 find /srv/copies -name '*.dcm' -printf '%u %g %m %P\n'
+    until_true dcmstore list --patient PAT2 --config "$INI"
+    expect 0 stat --format '%U %G %a %n' "$folder"/DcmStore.index "$folder"/DcmStore.queue
+    another /tmp/three.dcm PAT3
+    another /tmp/four.dcm PAT3
+    expect 0 dcmstore import /tmp/three.dcm --config "$INI"
+    expect 0 storescu 127.0.0.1 104 /tmp/four.dcm
+    expect 0 find "$folder/received/images/PAT3" -printf '%u %g %m %P\n'
+    until_true sh -c '[ "$(dcmstore list instances --patient PAT3 --csv --config "$0" | wc -l)" = 3 ]' "$INI"
+    expect 0 dcmstore verify --config "$INI"
 
     echo "=== delete leaves the data"
     expect 0 dcmstore service delete
