@@ -29,6 +29,23 @@ def images_of(running: Running, folder: str = "images") -> list[str]:
     return sorted(path.name for path in (running.folder / folder).rglob("*.dcm"))
 
 
+def store_one(port: int) -> None:
+    with Peer(port) as peer:
+        peer.associate()
+        assert peer.store(data_set()).status == 0
+        peer.release()
+
+
+def started_and_refused(running: Running) -> int:
+    """The port of a receiver that was to get an index and DICOMDIRs, together with an address that it can't have."""
+    port = free_port()
+    running.configure(port=port)
+    running.start()
+    running.configure(port=port, index=1, dicomdir=1, hook_timeout=7, bind="192.0.2.1")
+    running.reload()
+    return port
+
+
 def test_a_reload_lets_an_open_association_go_on_as_it_was(running: Running) -> None:
     running.configure(port=(port := free_port()), order_by_study=1)
     running.start()
@@ -124,10 +141,7 @@ def test_a_broken_ini_keeps_the_settings_from_before(running: Running, change: d
     running.start()
     running.configure(**{"port": port, "localAE": "AFTER", "check_called_ae": 1, **change})
     running.reload()
-    with Peer(port) as peer:
-        peer.associate()
-        assert peer.store(data_set()).status == 0
-        peer.release()
+    store_one(port)
     running.stop()
     (line,) = running.logged("config.not_reloaded")
     assert reason in line
@@ -135,15 +149,8 @@ def test_a_broken_ini_keeps_the_settings_from_before(running: Running, change: d
 
 
 def test_nothing_is_made_for_settings_that_are_refused(running: Running) -> None:
-    port = free_port()
-    running.configure(port=port)
-    running.start()
-    running.configure(port=port, index=1, dicomdir=1, hook_timeout=7, bind="192.0.2.1")
-    running.reload()
-    with Peer(port) as peer:
-        peer.associate()
-        assert peer.store(data_set()).status == 0
-        peer.release()
+    port = started_and_refused(running)
+    store_one(port)
     running.configure(port=port, index=0)
     running.reload()
     running.stop()
@@ -156,17 +163,10 @@ def test_nothing_is_made_for_settings_that_are_refused(running: Running) -> None
 
 
 def test_what_was_refused_once_is_made_when_it_can_be(running: Running) -> None:
-    port = free_port()
-    running.configure(port=port)
-    running.start()
-    running.configure(port=port, index=1, dicomdir=1, hook_timeout=7, bind="192.0.2.1")
-    running.reload()
+    port = started_and_refused(running)
     running.configure(port=port, index=1, dicomdir=1)
     running.reload()
-    with Peer(port) as peer:
-        peer.associate()
-        assert peer.store(data_set()).status == 0
-        peer.release()
+    store_one(port)
     running.stop()
     assert not running.logged("config.warning")
     assert list(running.folder.rglob("DICOMDIR"))
@@ -183,10 +183,7 @@ def test_a_port_that_is_taken_keeps_the_one_from_before(running: Running) -> Non
         running.configure(port=taken, IMG_DIR="other")
         (running.folder / "other").mkdir()
         running.reload()
-        with Peer(port) as peer:
-            peer.associate()
-            assert peer.store(data_set()).status == 0
-            peer.release()
+        store_one(port)
     running.stop()
     assert f"port {taken}: taken by " in running.logged("config.not_reloaded")[0]
     assert images_of(running) == ["1.2.3.4.dcm"]
@@ -217,10 +214,7 @@ def test_a_share_that_fails_during_a_reload_leaves_the_receiver_at_work(
 
     monkeypatch.setattr(receiver, "read", fail)
     running.reload()
-    with Peer(port) as peer:
-        peer.associate()
-        assert peer.store(data_set()).status == 0
-        peer.release()
+    store_one(port)
     running.stop()
     assert "Stale file handle" in running.logged("config.not_reloaded")[0]
 
