@@ -84,32 +84,25 @@ def _sources(facts: Facts, as_system: Callable[[str], str]) -> Iterator[str]:
 
     Raises OSError, and JobFailed where there is none.
     """
-    root = as_system(str(facts["root"]))
-    if facts["event"] != STUDY_COMPLETE:
-        path = as_system(str(facts["path"]))
-        if _is_gone(path):
-            raise gone(root, "its file", "it was copied")
-        yield path
-        return
-    found, folder = False, as_system(str(facts["folder"]))
-    for parent, below, file_names in () if _is_gone(folder) else os.walk(folder, onerror=_raise):
+    is_study = facts["event"] == STUDY_COMPLETE
+    place = as_system(str(facts["folder" if is_study else "path"]))
+    found = False
+    if not files.is_gone(place):
+        for path in _of_study(place, facts["study_instance_uid"]) if is_study else (place,):
+            found = True
+            yield path
+    if not found:
+        what = "every file of the study" if is_study else "its file"
+        raise gone(as_system(str(facts["root"])), what, "it was copied")
+
+
+def _of_study(folder: str, study_instance_uid: str | int) -> Iterator[str]:
+    for parent, below, file_names in os.walk(folder, onerror=_raise):
         below[:] = sorted(name for name in below if name not in names.OUR_FOLDERS)
         for name in sorted(file_names):
             path = os.path.join(parent, name)
-            if _study_of(path) == facts["study_instance_uid"]:
-                found = True
+            if _study_of(path) == study_instance_uid:
                 yield path
-    if not found:
-        raise gone(root, "every file of the study", "it was copied")
-
-
-def _is_gone(path: str) -> bool:
-    """Raises OSError where nobody can say."""
-    try:
-        os.lstat(path)
-    except FileNotFoundError:
-        return True
-    return False
 
 
 def _raise(error: OSError) -> None:

@@ -1,6 +1,5 @@
 """entries <-> rows: what is written into the index, and what it knows."""
 
-import os
 import unicodedata
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
@@ -12,6 +11,7 @@ from dcmstore.index import tables
 from dcmstore.index.entries import Entry, Root, Series, Study
 from dcmstore.index.tables import instances, series, state, studies
 from dcmstore.sqlite import Contents, SqliteFile, SqliteTrouble
+from dcmstore.storage import files
 
 AT_ONCE = 500  # paths in one question; SQLite takes 32766, and 999 before 3.32
 
@@ -93,11 +93,11 @@ class Database(SqliteFile):
 
     def remove_gone(self, root: Root, paths: Collection[str]) -> int:
         """Remove those of these files that are not there; return how many."""
-        gone = [path for path in paths if _is_gone(root.path_of(path))]
+        gone = [path for path in paths if files.is_gone(root.path_of(path))]
         if not gone:
             return 0
         with self.transaction() as connection:
-            gone = [path for path in gone if _is_gone(root.path_of(path))]  # now nobody else can enter it
+            gone = [path for path in gone if files.is_gone(root.path_of(path))]  # now nobody else can enter it
             for chosen in _chunks(gone):
                 connection.execute(delete(instances).where(instances.c.root == root.name, instances.c.path.in_(chosen)))
         return len(gone)
@@ -189,14 +189,3 @@ def _row(entry: Entry, series_id: int) -> dict[str, Any]:
 def _chunks(paths: Sequence[str]) -> Iterator[Sequence[str]]:
     for start in range(0, len(paths), AT_ONCE):
         yield paths[start : start + AT_ONCE]
-
-
-def _is_gone(path: str) -> bool:
-    """Whether a file is not there for sure. In a folder that can't be read, nobody knows."""
-    try:
-        os.lstat(path)
-    except (FileNotFoundError, NotADirectoryError):
-        return True
-    except OSError:
-        return False
-    return False

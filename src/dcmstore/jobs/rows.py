@@ -100,16 +100,17 @@ def next_question(target_id: int) -> Select[Any]:
 
 def waiting_keys(kind: str, target: str, order: str) -> Select[Any]:
     """The keys of the jobs of one order that wait, or are being done."""
-    of_target = and_(targets.c.kind == kind, targets.c.name == clean(target))
-    of_order = and_(jobs.c.order == clean(order), jobs.c.state.in_((NEXT, BEHIND)))
-    return select(jobs.c.key).select_from(jobs.join(targets)).where(of_target, of_order)
+    return _of_waiting(select(jobs.c.key), kind, target).where(jobs.c.order == clean(order))
 
 
 def waiting_count(kind: str, target: str) -> Select[Any]:
     """How many jobs of a target wait, or are being done."""
+    return _of_waiting(select(func.count()), kind, target)
+
+
+def _of_waiting(question: Select[Any], kind: str, target: str) -> Select[Any]:
     of_target = and_(targets.c.kind == kind, targets.c.name == clean(target))
-    waits = jobs.c.state.in_((NEXT, BEHIND))
-    return select(func.count()).select_from(jobs.join(targets)).where(of_target, waits)
+    return question.select_from(jobs.join(targets)).where(of_target, jobs.c.state.in_((NEXT, BEHIND)))
 
 
 def is_still(job: Queued) -> Any:

@@ -129,6 +129,17 @@ def replace(source: str, target: str) -> None:
     _insist(_rename_over, source, target)
 
 
+def is_gone(path: str) -> bool:
+    """Whether a file is not there for sure. In a folder that can't be read, nobody knows."""
+    try:
+        os.lstat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return True
+    except OSError:
+        return False
+    return False
+
+
 def open_to_read(path: str) -> BinaryIO:
     """Open a file that somebody may be naming or scanning this moment."""
     opened: BinaryIO = _insist(open, path, "rb")
