@@ -68,17 +68,18 @@ def find_files(folders: Iterable[Path], roots: Iterable[Path], unreadable: Calla
     anywhere and are not followed.
     """
     found = []
-    folders, resolved_roots = list(folders), {root.resolve() for root in roots}
+    folders = list(folders)
+    walked, resolved_roots = [folder.resolve() for folder in folders], {root.resolve() for root in roots}
     for folder in folders:
         if not os.path.isdir(folder):
             found.append(folder)
             continue
         for parent, below, files in os.walk(folder, onerror=unreadable):
-            # What is under way is nobody's yet, whichever receiver it comes to.
-            ours = names.OUR_FOLDERS if Path(parent).resolve() in resolved_roots else (names.INCOMING,)
-            below[:] = sorted(name for name in below if name not in ours)
+            below[:] = sorted(name for name in below if name != names.INCOMING)  # under way, whoever receives it
+            if names.QUARANTINE in below and Path(parent).resolve() in resolved_roots:
+                below.remove(names.QUARANTINE)
             for path in (Path(parent, name) for name in below):
-                if path.is_symlink() and not any(path.resolve().is_relative_to(one.resolve()) for one in folders):
+                if path.is_symlink() and not any(path.resolve().is_relative_to(one) for one in walked):
                     unreadable(OSError(errno.ELOOP, "a link to a folder; import that by its own name", str(path)))
             found += [Path(parent, name) for name in sorted(files)]
     return found

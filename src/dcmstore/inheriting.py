@@ -33,7 +33,7 @@ def give(descriptor: int, heir: Heir | None) -> None:
 
 def create(path: str, flags: int, mode: int) -> int:
     """As os.open with flags that make a new file; it belongs to who has the folder that it is in."""
-    if sys.platform == "win32" or heir_of(os.path.dirname(path) or ".") is None:
+    if not _is_anothers(path):
         return os.open(path, flags, mode)
     with _folder_of(path) as (folder, name):
         descriptor = os.open(name, flags, mode, dir_fd=folder)
@@ -46,7 +46,7 @@ def append(path: str, flags: int, mode: int) -> int:
 
     Whoever else has the folder could make root write elsewhere by a link, so none is followed there.
     """
-    if sys.platform == "win32" or heir_of(os.path.dirname(path) or ".") is None:
+    if not _is_anothers(path):
         return os.open(path, flags, mode)
     try:
         return create(path, flags | os.O_CREAT | os.O_EXCL, mode)
@@ -56,7 +56,7 @@ def append(path: str, flags: int, mode: int) -> int:
 
 def make_folder(path: str) -> None:
     """As os.mkdir; it belongs to who has the folder that it is in."""
-    if sys.platform == "win32" or heir_of(os.path.dirname(path) or ".") is None:
+    if not _is_anothers(path):
         os.mkdir(path)
         return
     with _folder_of(path) as (folder, name):
@@ -66,6 +66,11 @@ def make_folder(path: str) -> None:
             made = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=folder)
             give(made, heir)
             os.close(made)
+
+
+def _is_anothers(path: str) -> bool:
+    """Whether what root makes at a path is somebody else's. Raises OSError."""
+    return heir_of(os.path.dirname(path) or ".") is not None
 
 
 @contextlib.contextmanager

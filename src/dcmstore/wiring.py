@@ -312,7 +312,7 @@ def forget_that_index_is_whole(configuration: Configuration) -> None:
     """What is stored without the index, it will lack: who keeps it next is to look for that."""
     from dcmstore.index import mark
 
-    with contextlib.suppress(OSError):  # nothing is there, or it can't be written any more, by nobody
+    with contextlib.suppress(OSError):  # in a folder that can't be written, no index is kept either
         mark.of(str(index_path_of(configuration))).take()
 
 

@@ -323,7 +323,7 @@ class IncomingInstance:
                 start = file.tell()
         except FileNotFoundError:  # a link that leads nowhere has the name all the same
             return _Holder.ANOTHER if os.path.islink(path) else _Holder.NOBODY
-        except (CannotUnderstand, IsADirectoryError, PermissionError):
+        except (CannotUnderstand, PermissionError):
             return _Holder.ANOTHER
         if meta.media_storage_sop_instance_uid != self._instance.sop_instance_uid:
             return _Holder.ANOTHER
